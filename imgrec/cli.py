@@ -1,0 +1,201 @@
+"""The command line of every verb: flags in, an experiment out, every mistake in one message.
+
+`--config=FILE[:ARG]` and its overrides go through `ml_collections.config_flags`. What that
+says of mistakes is meant for programmers, so names and types are looked at here first.
+"""
+
+import dataclasses
+import difflib
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from imgrec.config import Experiment
+from imgrec.errors import UserError, nearest
+
+EXIT_BAD_INPUT = 2
+
+
+def run(verb: Callable[[list[str]], int]) -> None:
+    """Runs a verb on `sys.argv` and exits with its code, or 2 and a message for a UserError."""
+    try:
+        code = verb(sys.argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    sys.exit(code)
+
+
+def parse(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], None]
+) -> tuple[Experiment, flags.FlagValues]:
+    """The experiment and the flags of a command line.
+
+    Args:
+      argv: with the program's name first.
+      define: adds the verb's own flags.
+
+    Raises:
+      UserError: a missing config file or one that does not work, an unknown flag or field, or
+        a value of a wrong type.
+    """
+    argv = list(argv)
+    flag_values = flags.FlagValues()
+    define(flag_values)
+    wants_help = {"--help", "-h", "-help", "--helpfull"} & set(argv)
+    if wants_help:
+        print(_help(argv[0], flag_values))
+        sys.exit(0)
+    spec = _config_spec(argv)
+    name = _check_config_file(spec)
+    _check_overrides(argv)
+    # A model's or optimizer's options are its own business: any key is taken here, and
+    # checked against the signature when the plan is made.
+    config_flags.DEFINE_config_file(
+        "config",
+        flag_values=flag_values,
+        sys_argv=argv,
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+    try:
+        rest = flag_values(argv)
+    except flags.UnrecognizedFlagError as error:
+        known = [name for name in flag_values if not name.startswith("config")]
+        guess = nearest(error.flagname, known)
+        meant = f" Did you mean --{guess}?" if guess else ""
+        raise UserError(f"Unknown flag --{error.flagname}.{meant} See --help.") from None
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(_readable(str(error))) from None
+    if len(rest) > 1:
+        raise UserError(f"Arguments without a flag: {' '.join(rest[1:])}. See --help.")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # libraries ask absl, and need no flags of ours
+    experiment = flag_values.config
+    if not experiment.name:
+        experiment.name = name
+    return experiment, flag_values
+
+
+def _help(program: str, flag_values: flags.FlagValues) -> str:
+    return (
+        f"usage: python -m imgrec.main --config=FILE[:ARG] [--config.FIELD=VALUE ...]\n\n"
+        "  --config: a Python file whose get_config(arg='') returns an Experiment\n"
+        "  --config.FIELD: any field of it, for example --config.train.duration=2ep\n"
+        + flag_values.main_module_help()
+        + "\n".join(
+            f"  --{name}: {flag_values[name].help} (default: {flag_values[name].default!r})"
+            for name in sorted(flag_values)
+        )
+        + "\n\nfields:\n"
+        + "\n".join(f"  config.{line}" for line in _field_lines())
+    )
+
+
+def _field_lines() -> list[str]:
+    default = Experiment()
+    lines = []
+    for name in _field_names():
+        value: Any = default
+        for part in name.split("."):
+            value = getattr(value, part)
+        if not dataclasses.is_dataclass(value):
+            lines.append(
+                f"{name} = {value.to_dict() if isinstance(value, ConfigDict) else value!r}"
+            )
+    return lines
+
+
+def _config_spec(argv: Sequence[str]) -> str:
+    for i, argument in enumerate(argv):
+        if argument in ("--config", "-config") and i + 1 < len(argv):
+            return argv[i + 1]
+        if argument.startswith(("--config=", "-config=")):
+            return argument.split("=", 1)[1]
+    raise UserError(
+        "No experiment given. Name a config file, for example "
+        "--config=configs/digits_lenet.py; --help lists all flags and fields."
+    )
+
+
+def _check_config_file(spec: str) -> str:
+    """Loads the config once to see that it works; gives the experiment's default name."""
+    path_text, _, argument = spec.partition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        there = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        there = there or sorted(str(p) for p in Path("configs").glob("*.py"))
+        guess = difflib.get_close_matches(str(path), there, n=1)
+        meant = f" Did you mean {guess[0]}?" if guess else ""
+        listed = f" There are: {', '.join(there)}." if there else ""
+        raise UserError(f"No config file {path_text!r}.{meant}{listed}")
+    try:
+        module = runpy.run_path(path_text)
+        experiment = module["get_config"](*([argument] if argument else []))
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{path_text!r} defines no {error}; expected get_config(arg='').") from None
+    except Exception as error:  # whatever a user's own file may raise
+        where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path_text]
+        line = getattr(error, "lineno", None) or (where[-1].lineno if where else None)
+        at = f", line {line}" if line else ""
+        raise UserError(
+            f"The config file {spec!r}{at} does not work: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
+        ) from error
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"get_config() of {path_text!r} returned {type(experiment).__name__}; "
+            "expected an imgrec.config.Experiment."
+        )
+    return path.stem + (f"_{argument}" if argument else "")
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    """Refuses an override of a field that does not exist, with the nearest that does."""
+    for argument in argv[1:]:
+        bare = argument.lstrip("-").split("=", 1)[0]
+        if not argument.startswith("-") or not bare.startswith(("config.", "noconfig.")):
+            continue
+        path = bare.split(".")[1:]
+        kind: Any = Experiment
+        for depth, part in enumerate(path):
+            if kind is ConfigDict:
+                break
+            fields = {f.name: f.type for f in dataclasses.fields(kind)} if _nested(kind) else {}
+            if part not in fields:
+                known = [n for n in _field_names() if n.count(".") == len(path) - 1 or not depth]
+                guess = nearest(".".join(path), known) or nearest(path[-1], _field_names())
+                meant = f" Did you mean config.{guess}?" if guess else ""
+                owner = ".".join(["config", *path[:depth]])
+                listed = f" {owner} has: {', '.join(fields)}." if fields else ""
+                raise UserError(f"Unknown field config.{'.'.join(path)}.{meant}{listed}")
+            kind = fields[part]
+        if _nested(kind) and "=" in argument:
+            names = ", ".join(f"config.{'.'.join(path)}.{f.name}" for f in dataclasses.fields(kind))
+            raise UserError(f"config.{'.'.join(path)} is a section; set one of {names}.")
+
+
+def _nested(kind: Any) -> bool:
+    return get_origin(kind) is None and dataclasses.is_dataclass(kind)
+
+
+def _field_names() -> list[str]:
+    names = []
+    for f in dataclasses.fields(Experiment):
+        names.append(f.name)
+        if _nested(f.type):
+            names += [f"{f.name}.{inner.name}" for inner in dataclasses.fields(f.type)]
+    return names
+
+
+def _readable(message: str) -> str:
+    """absl's "flag --config.train.ema=abc: could not convert ..." with our words around it."""
+    return message.replace("flag --", "--", 1).strip().splitlines()[-1]

@@ -1,0 +1,323 @@
+"""The vocabulary: an experiment is one typed value, and a run is a pure function of it.
+
+`Experiment` nests one level of dataclasses. A config file returns one from
+`get_config(arg="")`; every field can then be set on the command line
+(`--config.train.duration=2ep`). `validate` refuses what no data set or model could make
+possible; what depends on the data, the model or the devices is checked by
+`imgrec.training.plan` before any work begins.
+"""
+
+# The annotations are read at run time by ml_collections, so they must be real types:
+# no `from __future__ import annotations` here.
+
+import dataclasses
+import hashlib
+import json
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from imgrec import durations
+from imgrec.errors import UserError, unknown
+
+
+@dataclass
+class DataConfig:
+    """Which images, from where, and how they are cut into splits and batches."""
+
+    dataset: str = "digits"
+    root: str = ""  # folder with the official files; "" is $IMGREC_DATA, else ~/.cache/imgrec
+    batch_size: int = 128  # global: over all devices and hosts, before accumulation splits it
+    validation: str = "10%"  # share or count cut from train; "0" for none
+    split_seed: int = 0  # of the cut alone, so that seeds of a study share their splits
+    image_size: int = 0  # side to resize to on the host; 0 keeps the data set's own
+    threads: int = 4  # that read and decode
+    prefetch: int = 2  # batches held ready on the device
+
+
+@dataclass
+class AugmentConfig:
+    """What happens to training images on the device, in this order, keyed per example."""
+
+    pad_crop: int = 0  # pixels padded on each side before a random crop to the same size
+    pad_mode: str = "constant"  # or "reflect"
+    flip: bool = False  # left and right, with probability one half
+    rotation: float = 0.0  # largest angle in degrees
+    cutout: int = 0  # side in pixels of the square set to the mean
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0 is off
+    cutmix: float = 0.0  # alpha; with mixup on as well, each example draws one of the two
+    mean: tuple[float, ...] = ()  # of the normalisation, on the scale [0, 1]; () is the data set's
+    std: tuple[float, ...] = ()
+
+
+@dataclass
+class ModelConfig:
+    """A registered model and the fields of its module that differ from their defaults."""
+
+    name: str = "lenet5"
+    options: ConfigDict = field(default_factory=ConfigDict)
+
+
+@dataclass
+class InitConfig:
+    """Where parameters start from."""
+
+    weights: str = ""  # a run folder of this project; "" is the model's own initialisation
+
+
+@dataclass
+class OptimizerConfig:
+    """An optax optimizer by name, and regex rules over parameter names.
+
+    Rules are pairs (regex, multiplier); the first that matches a whole name
+    ("stem/conv/kernel") wins, a name that none matches gets 1, and a rule that decides
+    for no parameter is an error.
+    """
+
+    name: str = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0  # of the global gradient norm; 0 is off
+    weight_decay_rules: tuple[tuple[str, float], ...] = (("(.*/)?(bias|scale)", 0.0),)
+    learning_rate_rules: tuple[tuple[str, float], ...] = ()
+    freeze: tuple[str, ...] = ()  # regexes of parameters that never move
+    options: ConfigDict = field(default_factory=ConfigDict)  # momentum, nesterov, b1, b2, ...
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate as a pure function of the step, relative to optimizer.learning_rate."""
+
+    name: str = "cosine"
+    warmup: str = "0st"  # linear from 0
+    options: ConfigDict = field(default_factory=ConfigDict)
+
+
+@dataclass
+class TrainConfig:
+    """How long, and with which arithmetic."""
+
+    duration: str = "10ep"
+    accumulate: int = 1  # parts that a batch is cut into, whose gradients are averaged
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay of the moving average of parameters and statistics; 0 is off
+    compute_dtype: str = "float32"  # or "bfloat16"; parameters stay float32
+    cpu_fusion: str = "auto"  # XLA's CPU library fusion: "on", "off", or on for convolutions
+
+
+@dataclass
+class MeshConfig:
+    """Devices along each axis; one of them may be -1, the rest of what is there.
+
+    Rules are pairs (regex, placement) over parameter names, first match wins. A placement
+    is "replicate", "fsdp" (the largest axis that the fsdp axis divides) or one mesh axis
+    an array axis, as in "-,tensor" or "fsdp,tensor".
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    rules: tuple[tuple[str, str], ...] = ((".*", "fsdp"),)
+
+
+@dataclass
+class EvalConfig:
+    """When validation is evaluated, and which parameters the test split finally sees."""
+
+    every: str = "1ep"
+    batch_size: int = 0  # 0 is data.batch_size
+    select: str = "best"  # "best" by validation accuracy, or "last"
+
+
+@dataclass
+class CheckpointConfig:
+    """How often the whole state is saved, and how many of the latest are kept."""
+
+    every: str = "1ep"
+    keep: int = 2
+
+
+@dataclass
+class LogConfig:
+    """How often the device is asked for its metrics."""
+
+    every: str = "50st"
+    tensorboard: bool = True
+
+
+@dataclass
+class Experiment:
+    """Everything that decides what a run computes."""
+
+    name: str = ""  # "" is the config file's name
+    seed: int = 0
+    task: str = "classification"
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as plain JSON values, nested as its dataclasses are."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, ConfigDict | Mapping):
+            return {key: plain(item) for key, item in sorted(value.items())}
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return value
+
+    return plain(experiment)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"ema": 0.9}} as {"train.ema": 0.9}; an empty mapping vanishes."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Twelve hex digits that two experiments share exactly when all their fields agree."""
+    text = json.dumps(to_dict(experiment), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line "field: was -> is" for each field in which two `to_dict` values differ."""
+    was, is_now = flatten(saved), flatten(now)
+    absent = "(not set)"
+    return [
+        f"{name}: {was.get(name, absent)!r} -> {is_now.get(name, absent)!r}"
+        for name in sorted(was.keys() | is_now.keys())
+        if was.get(name, absent) != is_now.get(name, absent)
+    ]
+
+
+def validate(experiment: Experiment) -> None:
+    """Refuses wrong types and values that no data, model or device could make possible.
+
+    Raises:
+      UserError: naming the field, what was given and what was expected.
+    """
+    _check_types(experiment, Experiment, "")
+    c = experiment
+    one_of = {
+        "task": (c.task, ("classification",)),
+        "augment.pad_mode": (c.augment.pad_mode, ("constant", "reflect")),
+        "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
+        "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),
+        "eval.select": (c.eval.select, ("best", "last")),
+    }
+    for name, (value, choices) in one_of.items():
+        if value not in choices:
+            raise unknown(f"value of config.{name}", value, choices)
+
+    inf = float("inf")
+    within = {
+        "seed": (c.seed, 0, 2**32 - 1),
+        "data.batch_size": (c.data.batch_size, 1, inf),
+        "data.split_seed": (c.data.split_seed, 0, 2**32 - 1),
+        "data.image_size": (c.data.image_size, 0, inf),
+        "data.threads": (c.data.threads, 1, inf),
+        "data.prefetch": (c.data.prefetch, 1, inf),
+        "augment.pad_crop": (c.augment.pad_crop, 0, inf),
+        "augment.rotation": (c.augment.rotation, 0, 180),
+        "augment.cutout": (c.augment.cutout, 0, inf),
+        "augment.mixup": (c.augment.mixup, 0, inf),
+        "augment.cutmix": (c.augment.cutmix, 0, inf),
+        "optimizer.learning_rate": (c.optimizer.learning_rate, 0, inf),
+        "optimizer.weight_decay": (c.optimizer.weight_decay, 0, inf),
+        "optimizer.clip_norm": (c.optimizer.clip_norm, 0, inf),
+        "train.accumulate": (c.train.accumulate, 1, inf),
+        "train.label_smoothing": (c.train.label_smoothing, 0, 0.999),
+        "train.ema": (c.train.ema, 0, 0.999999),
+        "mesh.data": (c.mesh.data, -1, inf),
+        "mesh.fsdp": (c.mesh.fsdp, -1, inf),
+        "mesh.tensor": (c.mesh.tensor, -1, inf),
+        "eval.batch_size": (c.eval.batch_size, 0, inf),
+        "checkpoint.keep": (c.checkpoint.keep, 1, inf),
+    }
+    for name, (number, low, high) in within.items():
+        if not low <= number <= high:
+            limits = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
+            raise UserError(f"config.{name}={number} is impossible; it must be {limits}.")
+    axes = (c.mesh.data, c.mesh.fsdp, c.mesh.tensor)
+    if 0 in axes or axes.count(-1) > 1:
+        raise UserError(
+            f"config.mesh is data={axes[0]}, fsdp={axes[1]}, tensor={axes[2]}; each axis takes "
+            "a positive number of devices, and at most one of them -1 (all that are left)."
+        )
+    for name, text in {
+        "train.duration": c.train.duration,
+        "schedule.warmup": c.schedule.warmup,
+        "eval.every": c.eval.every,
+        "checkpoint.every": c.checkpoint.every,
+        "log.every": c.log.every,
+    }.items():
+        duration = durations.parse(text, f"config.{name}")
+        if duration.amount == 0 and name != "schedule.warmup":
+            raise UserError(f"config.{name}={text!r} must be longer than nothing.")
+    if durations.parse(c.train.duration).unit == "%":
+        raise UserError("config.train.duration must be in ep, st or ex: '%' is a share of it.")
+    for name, rules in {
+        "optimizer.weight_decay_rules": [rule[0] for rule in c.optimizer.weight_decay_rules],
+        "optimizer.learning_rate_rules": [rule[0] for rule in c.optimizer.learning_rate_rules],
+        "optimizer.freeze": c.optimizer.freeze,
+        "mesh.rules": [rule[0] for rule in c.mesh.rules],
+    }.items():
+        for regex in rules:
+            try:
+                re.compile(regex)
+            except re.error as error:
+                raise UserError(f"config.{name}: {regex!r} is no regex ({error}).") from None
+    if len(c.augment.mean) != len(c.augment.std):
+        raise UserError("config.augment.mean and config.augment.std need the same length.")
+
+
+def _check_types(value: Any, expected: Any, path: str) -> None:
+    """Checks a value against a dataclass annotation, recursively."""
+    if dataclasses.is_dataclass(expected):
+        for f in dataclasses.fields(expected):
+            _check_types(getattr(value, f.name), f.type, f"{path}.{f.name}")
+        return
+    origin, args = typing.get_origin(expected), typing.get_args(expected)
+    if origin is tuple:
+        good = isinstance(value, tuple)
+        if good and len(args) == 2 and args[1] is Ellipsis:
+            for i, item in enumerate(value):
+                _check_types(item, args[0], f"{path}[{i}]")
+        elif good and len(value) == len(args):
+            for i, (item, kind) in enumerate(zip(value, args, strict=True)):
+                _check_types(item, kind, f"{path}[{i}]")
+        else:
+            good = False
+    elif expected is float:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+    elif expected is int:
+        good = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        good = isinstance(value, expected)
+    if not good:
+        wanted = getattr(expected, "__name__", None) if origin is None else str(expected)
+        raise UserError(
+            f"config{path}={value!r} has the type {type(value).__name__}; expected {wanted}."
+        )

@@ -1,0 +1,195 @@
+"""Any image classification set of TensorFlow Datasets, as `tfds:NAME`.
+
+Data that TFDS has prepared as ArrayRecord files is read at random by `builder.as_data_source`,
+without TensorFlow; preparing it is a command of TFDS that needs TensorFlow once. Nothing is
+downloaded from here.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from imgrec.data.dataset import Batch, Example, Info, Official, channel_statistics
+from imgrec.errors import UserError
+
+_STATISTICS_SAMPLE = 1_000  # images that mean and standard deviation are taken from
+
+
+def load(name: str, root: Path) -> Official:
+    """Opens a prepared data set.
+
+    The official split "test" is the test split; where it is missing or without labels (as in
+    ImageNet), "validation" is, and `Info.source` says so.
+
+    Args:
+      name: as TFDS writes it, with configuration and version where wanted
+        ("mnist", "imagenet2012:5.1.0").
+      root: what TFDS calls `data_dir`.
+
+    Raises:
+      UserError: TFDS is not installed, does not know the name, has not prepared it in a format
+        with random access, or it has no images with class labels.
+    """
+    tfds = _import_tfds()
+    builder = _prepared_builder(tfds, name, root)
+    image_key, label_key = _keys(tfds, builder.info, name)
+    sources = {
+        split: TfdsSource(tfds, builder, split, image_key, label_key)
+        for split in ("train", "test", "validation")
+        if split in builder.info.splits and builder.info.splits[split].num_examples
+    }
+    test = next((s for s in ("test", "validation") if s in sources and _labelled(sources[s])), None)
+    if "train" not in sources or test is None:
+        raise UserError(
+            f"'tfds:{name}' has the splits {', '.join(builder.info.splits) or 'none'}; expected "
+            "'train', and 'test' or 'validation' with labels."
+        )
+    feature = builder.info.features[label_key]
+    height, width, channels = _image_shape(builder.info, image_key, sources["train"])
+    mean, std = channel_statistics(sources["train"], _STATISTICS_SAMPLE)
+    info = Info(
+        name=f"tfds:{name}",
+        num_classes=feature.num_classes,
+        class_names=tuple(feature.names),
+        image_shape=(height, width, channels),
+        mean=mean,
+        std=std,
+        source=f"{builder.info.full_name} prepared by TFDS in {root}, official splits "
+        f"'train' (train) and '{test}' (test)",
+    )
+    return Official(sources["train"], sources[test], info)
+
+
+class TfdsSource:
+    """One split of a prepared data set, decoded as it is read."""
+
+    def __init__(self, tfds: ModuleType, builder: Any, split: str, image_key: str, label_key: str):
+        undecoded = {image_key: tfds.decode.SkipDecoding()}
+        self._records = builder.as_data_source(split=split)
+        self._undecoded = builder.as_data_source(split=split, decoders=undecoded)
+        self._image_key = image_key
+        self._label_key = label_key
+        self._num_classes = builder.info.features[label_key].num_classes
+        self._where = f"{builder.info.full_name}, split {split!r}"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, row: int) -> Example:
+        record = self._records[row]
+        image, label = record[self._image_key], int(record[self._label_key])
+        if image.dtype != np.uint8:
+            raise UserError(f"{self._where}: image {row} is {image.dtype}; expected uint8.")
+        self._check_label(row, label)
+        return {"image": image, "label": np.int32(label)}
+
+    def gather(self, rows: Int64[np.ndarray, "batch"]) -> Batch:
+        """Reads and decodes one record after the other."""
+        examples = [self[int(row)] for row in rows]
+        return {
+            "image": np.stack([example["image"] for example in examples]),
+            "label": np.array([example["label"] for example in examples], np.int32),
+        }
+
+    def labels(self) -> Int32[np.ndarray, "rows"]:
+        """The labels of all rows, in one pass over the records that decodes no image."""
+        labels = np.array([self.label(row) for row in range(len(self))], np.int32)
+        for row in np.flatnonzero((labels < 0) | (labels >= self._num_classes))[:1]:
+            self._check_label(int(row), int(labels[row]))
+        return labels
+
+    def label(self, row: int) -> int:
+        """The label of one row as it is stored, -1 where there is none."""
+        return int(self._undecoded[row][self._label_key])
+
+    def _check_label(self, row: int, label: int) -> None:
+        if not 0 <= label < self._num_classes:
+            raise UserError(
+                f"{self._where}: label {label} of example {row} is out of range, expected 0 to "
+                f"{self._num_classes - 1}."
+            )
+
+
+def _import_tfds() -> ModuleType:
+    # Here, because the rest of the package must work where TFDS is not installed.
+    try:
+        import array_record.python  # noqa: F401
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"'tfds:...' needs TensorFlow Datasets, which cannot be imported ({error}). Install "
+            "it with: pip install tensorflow-datasets array-record"
+        ) from None
+    # Where an import of its own fails, TFDS logs that and stays behind half empty.
+    if not hasattr(tensorflow_datasets, "builder"):
+        raise UserError(
+            "'tfds:...' needs TensorFlow Datasets, which is installed but failed to start (its log "
+            "is above). Install it anew with: pip install --upgrade tensorflow-datasets"
+        )
+    return tensorflow_datasets
+
+
+def _prepared_builder(tfds: ModuleType, name: str, root: Path) -> Any:
+    command = (
+        f"tfds build {name} --data_dir={root} --file_format=array_record   (once, with network; "
+        "it needs: pip install tensorflow)"
+    )
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError:
+        raise UserError(
+            f"TensorFlow Datasets knows no {name!r}, and {root} holds no prepared data of that "
+            "name. Its names are listed at https://www.tensorflow.org/datasets/catalog/overview; "
+            "another folder is set with --config.data.root=FOLDER."
+        ) from None
+    except (ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"TensorFlow Datasets refuses the name {name!r}; it is written NAME, NAME/CONFIG or "
+            f"NAME:VERSION, as in tfds:mnist:3.0.1. It says: {reason}."
+        ) from None
+    if not builder.is_prepared():
+        raise UserError(
+            f"'tfds:{name}' is not prepared in {root}. Set the folder where it is with "
+            f"--config.data.root=FOLDER, or prepare it:\n  {command}"
+        )
+    try:
+        builder.as_data_source(split=next(iter(builder.info.splits)))
+    except NotImplementedError:
+        raise UserError(
+            f"'tfds:{name}' is prepared in {root} as {builder.info.file_format.value}, which has "
+            f"no random access. Prepare it in another folder as ArrayRecord:\n  {command}"
+        ) from None
+    return builder
+
+
+def _keys(tfds: ModuleType, info: Any, name: str) -> tuple[str, str]:
+    image_key, label_key = (info.supervised_keys or ("image", "label"))[:2]
+    features = info.features
+    if not (
+        isinstance(features, tfds.features.FeaturesDict)
+        and image_key in features
+        and isinstance(features[image_key], tfds.features.Image)
+        and label_key in features
+        and isinstance(features[label_key], tfds.features.ClassLabel)
+    ):
+        listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+        raise UserError(
+            f"'tfds:{name}' is no image classification set: expected an image and a class label, "
+            f"it has {listed}."
+        )
+    return image_key, label_key
+
+
+def _labelled(source: TfdsSource) -> bool:
+    return source.label(0) >= 0
+
+
+def _image_shape(info: Any, image_key: str, source: TfdsSource) -> tuple[int, int, int]:
+    height, width, channels = info.features[image_key].shape
+    # What the declaration leaves open differs from image to image, but for the channels.
+    channels = channels or source[0]["image"].shape[-1]
+    return (height, width, channels) if height and width else (0, 0, channels)

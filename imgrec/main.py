@@ -1,0 +1,88 @@
+"""python -m imgrec.main --config=configs/digits_lenet.py: train, evaluating as it goes.
+
+Resolves the configuration, plans, trains in the run folder (or resumes there) and evaluates
+the chosen parameters once on the test split. Exit codes: 0 done, 2 bad input, 75 stopped by
+a signal with a checkpoint saved (run the same command to go on), 1 anything else.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+
+from imgrec import cli, config
+
+from imgrec.training import dry_run, loop, run_folder, xla
+from imgrec.training.plan import plan
+from imgrec.training.signals import EXIT_STOPPED
+from imgrec.training.window import DivergenceError
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    experiment, flag_values = cli.parse(argv, _define_flags)
+    config.validate(experiment)
+    folder = Path(flag_values.workdir or Path("runs") / experiment.name)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")
+    console.print(json.dumps(config.to_dict(experiment), indent=2), markup=False)
+    console.print(xla.configure(experiment))
+    planned = plan(experiment)
+    if flag_values.dry_run:
+        picture = folder.with_name(f"{folder.name}.dry_run.png")
+        dry_run.report(planned, picture, console)
+        return 0
+
+    run_folder.open_folder(
+        folder,
+        experiment,
+        allow_change=flag_values.allow_config_change,
+        needs_bytes=(experiment.checkpoint.keep + 2) * planned.state_bytes,
+    )
+    console.print(dry_run.parameter_table(planned), markup=False)
+    for line in dry_run.describe(planned):
+        console.print(line, markup=False)
+    try:
+        outcome = loop.train(planned, folder, console)
+    except DivergenceError as error:
+        print(f"error: {error} {' '.join(error.__notes__)}", file=sys.stderr)
+        return 1
+    _print_seconds(outcome.seconds, console)
+    if outcome.test is None:
+        console.print(
+            f"Stopped by {outcome.stopped_by} at step {outcome.step} of {planned.total_steps}; "
+            f"everything is saved in {folder}. The same command goes on from there."
+        )
+        return EXIT_STOPPED
+    console.print(
+        f"test accuracy {outcome.test['accuracy']:.4f} (loss {outcome.test['loss']:.4f}, "
+        f"n {outcome.test['n']:,}, parameters of step {outcome.evaluated_step}); "
+        f"all results in {folder}"
+    )
+    return 0
+
+
+def _define_flags(flag_values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "workdir", "", "the run folder; by default runs/<config name>", flag_values=flag_values
+    )
+    flags.DEFINE_bool(
+        "dry_run", False, "show what would be done and cost, and stop", flag_values=flag_values
+    )
+    flags.DEFINE_bool(
+        "allow_config_change",
+        False,
+        "go on in a run folder whose saved configuration differs",
+        flag_values=flag_values,
+    )
+
+
+def _print_seconds(seconds: dict[str, float], console: Console) -> None:
+    parts = [f"{name} {spent:.1f}" for name, spent in seconds.items() if name != "total"]
+    console.print(f"seconds: {', '.join(parts)}; total {seconds['total']:.1f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

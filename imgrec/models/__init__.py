@@ -1,0 +1,34 @@
+"""The model zoo: one file a family, pure Flax Linen modules that know no data and no loss."""
+
+# A family registers itself when its file is imported.
+from imgrec.models import cnn as _cnn  # noqa: F401
+from imgrec.models import lenet as _lenet  # noqa: F401
+from imgrec.models import resnet as _resnet  # noqa: F401
+from imgrec.models import vit as _vit  # noqa: F401
+from imgrec.models import wrn as _wrn  # noqa: F401
+from imgrec.models.cost import count_parameters, flops
+from imgrec.models.features import intermediates
+from imgrec.models.registry import (
+    Description,
+    Family,
+    ImageShape,
+    check,
+    create,
+    describe,
+    list_models,
+    register,
+)
+
+__all__ = [
+    "Description",
+    "Family",
+    "ImageShape",
+    "check",
+    "count_parameters",
+    "create",
+    "describe",
+    "flops",
+    "intermediates",
+    "list_models",
+    "register",
+]

@@ -1,0 +1,80 @@
+"""What a model costs: its parameters, and the arithmetic of one forward pass.
+
+Both are exact counts that need no compilation and no memory, so that a table of big models
+costs nothing to print.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from imgrec.models.registry import ImageShape
+
+
+def count_parameters(variables: Mapping[str, Any]) -> int:
+    """Number of trainable numbers: the collection "params", without moving statistics.
+
+    Args:
+      variables: what `module.init` returns, or the same of `jax.eval_shape`.
+    """
+    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+def flops(module: nn.Module, image_shape: ImageShape) -> float:
+    """Floating point operations of the forward pass of one image.
+
+    A multiply-add is two operations. Counted are the matrix products and convolutions, at
+    their padded positions too, which is how the papers count; normalisations, activations
+    and additions are not.
+
+    Args:
+      module: from `create`.
+      image_shape: height, width, channels.
+    """
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+
+    def forward() -> jax.Array:
+        logits, _ = module.init_with_output(jax.random.key(0), images, train=False)
+        return logits
+
+    return float(_operations(jax.make_jaxpr(forward)().jaxpr))
+
+
+def _operations(jaxpr: Jaxpr) -> int:
+    """Twice the multiply-adds of a program; a branch counts as its most expensive side."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [_operations(sub) for sub in _subprograms(equation.params)]
+        name = equation.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            depth = prod(left[axis] for axis in contracted)
+            total += 2 * prod(equation.outvars[0].aval.shape) * depth
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            # The kernel's input axis is already divided by the number of groups.
+            per_output = prod(kernel) // out_features
+            total += 2 * prod(equation.outvars[0].aval.shape) * per_output
+        elif name == "scan":
+            total += equation.params["length"] * sum(inner)
+        elif name == "cond":
+            total += max(inner)
+        else:
+            total += sum(inner)
+    return total
+
+
+def _subprograms(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, Jaxpr):
+                yield item

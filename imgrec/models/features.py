@@ -1,0 +1,39 @@
+"""What a model computes on the way to its logits: feature maps, attention maps, embeddings.
+
+Modules sow these into Flax's collection "intermediates", which costs nothing unless a
+caller asks for it, as `intermediates` does. Probes, transfer and explanations start here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float
+
+
+def intermediates(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    images: Float[Array, "batch height width channels"],
+) -> dict[str, jax.Array]:
+    """Everything that a model sows for these images, in evaluation mode, by flat names.
+
+    Every model has "pre_logits" [batch, features], the input of its head. Convolutional
+    ones have their feature maps "stage1", "stage2", ... [batch, height, width, features];
+    ViT has "block0/attention" [batch, heads, queries, keys], "block0/output"
+    [batch, tokens, features], and so on for each block. Attention is the softmax's output in
+    float32; the rest has the module's dtype.
+
+    Args:
+      module: from `create`.
+      variables: its parameters and moving statistics.
+      images: normalised images.
+    """
+    _, collections = module.apply(
+        variables, images, train=False, mutable=["intermediates"], capture_intermediates=False
+    )
+    sown = flatten_dict(collections["intermediates"], sep="/")
+    # Flax appends what is sown to a tuple, one entry for each call of the layer.
+    return {name: values[-1] for name, values in sown.items()}

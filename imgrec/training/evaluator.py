@@ -1,0 +1,79 @@
+"""What the loop asks of evaluation: validation as it goes, and test once, at the end."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from imgrec.data import pipeline
+from imgrec.data import Split
+from imgrec.evaluation import exact, metrics, predictions
+from imgrec.evaluation.predictions import Predictions
+from imgrec.training import mesh as meshes
+from imgrec.training.checkpoints import Checkpoints
+from imgrec.training.plan import Plan
+from imgrec.training.state import TrainState
+
+
+class Evaluator:
+    """Evaluates variables on a split, every example once, with one compiled function."""
+
+    def __init__(self, plan: Plan):
+        """Compiles nothing before the first evaluation."""
+        self._plan = plan
+        self._predict = jax.jit(plan.task.predict)
+
+    def validate(self, state: TrainState) -> tuple[dict[str, float], float]:
+        """Scalars of the validation split, and the accuracy that checkpoints are chosen by.
+
+        With EMA on, the averaged variables are evaluated beside the trained ones, and it is
+        their accuracy that decides.
+        """
+        split = self._plan.dataset.validation
+        assert split is not None
+        scalars = self._scalars(split, state.variables, "validation")
+        if state.average is None:
+            return scalars, scalars["validation/accuracy"]
+        averaged = self._scalars(split, state.averaged_variables, "validation_ema")
+        return scalars | averaged, averaged["validation_ema/accuracy"]
+
+    def choose(
+        self, state: TrainState, step: int, checkpoints: Checkpoints
+    ) -> tuple[int, dict[str, Any]]:
+        """The step and variables that the test split is to see: best by validation, or last."""
+        best = checkpoints.best()
+        if self._plan.experiment.eval.select == "last" or best is None or best[0] == step:
+            return step, state.averaged_variables
+        shardings = self._plan.shardings.averaged_variables
+        return best[0], checkpoints.restore_best(self._plan.state.averaged_variables, shardings)
+
+    def test(self, variables: dict[str, Any], folder: Path, step: int) -> dict[str, Any]:
+        """Evaluates on test and writes `metrics.json` and `predictions.npz`."""
+        info = self._plan.dataset.info
+        c = self._plan.experiment
+        return predictions.write_report(
+            folder / "evaluation" / "test",
+            self._run(self._plan.dataset.test, variables),
+            info.class_names,
+            extra={"dataset": info.name, "split": "test", "step": step, "seed": c.seed},
+        )
+
+    def _scalars(self, split: Split, variables: dict[str, Any], name: str) -> dict[str, float]:
+        run = self._run(split, variables)
+        found = metrics.classification(run.logits, run.label, self._plan.dataset.info.class_names)
+        return {f"{name}/{key}": found[key] for key in ("accuracy", "loss")}
+
+    def _run(self, split: Split, variables: dict[str, Any]) -> Predictions:
+        batches = pipeline.eval_batches(
+            split,
+            batch_size=self._plan.eval_batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return exact.predict_split(
+            self._predict,
+            variables,
+            batches,
+            n=len(split),
+            to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
+        )

@@ -1,0 +1,184 @@
+"""Optax optimizers by name, with regex rules for decay, learning rate and freezing.
+
+Every optimizer is one chain: clip the gradient, turn it into a direction, add weight decay,
+multiply by each parameter's learning-rate multiplier, and step against it by the schedule.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from imgrec.config import OptimizerConfig
+from imgrec.errors import unknown
+from imgrec.training import rules
+from imgrec.training.options import keyword_options
+
+Params = Any
+
+
+def create(
+    config: OptimizerConfig, schedule: optax.Schedule, params: Params
+) -> optax.GradientTransformation:
+    """The optimizer of an experiment.
+
+    Args:
+      config: name, options and rules.
+      schedule: the learning rate as a function of the step.
+      params: the parameters, or their shapes; only names and ranks are read.
+
+    Raises:
+      UserError: an unknown name or option, or a rule that decides for no parameter.
+    """
+    options = check(config)
+    direction, decay_is_coupled = OPTIMIZERS[config.name]
+    names = rules.names(params)
+
+    def tree(values: Sequence[Any]) -> Params:
+        return jax.tree.unflatten(jax.tree.structure(params), values)
+
+    decay = _add_weighted_decay(
+        config.weight_decay,
+        tree(
+            rules.decide(
+                config.weight_decay_rules,
+                names,
+                field="optimizer.weight_decay_rules",
+                default=1.0,
+            )
+        ),
+    )
+    multipliers = rules.decide(
+        config.learning_rate_rules, names, field="optimizer.learning_rate_rules", default=1.0
+    )
+    frozen = rules.decide(
+        [(regex, True) for regex in config.freeze], names, field="optimizer.freeze", default=False
+    )
+
+    stages = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    turn = direction(**options)
+    if not config.weight_decay:
+        stages += [turn]
+    elif decay_is_coupled:
+        stages += [decay, turn]
+    else:
+        stages += [turn, decay]
+    if config.name == "lamb":
+        stages += [optax.scale_by_trust_ratio()]
+    if config.learning_rate_rules:
+        stages += [_multiply(tree(multipliers))]
+    optimizer = optax.chain(*stages, optax.scale_by_learning_rate(schedule))
+    if not any(frozen):
+        return optimizer
+    # Frozen parameters get no optimizer state, and no part in the clipped norm.
+    return optax.partition(
+        {"train": optimizer, "freeze": optax.set_to_zero()},
+        tree(["freeze" if still else "train" for still in frozen]),
+    )
+
+
+def check(config: OptimizerConfig) -> dict[str, Any]:
+    """The options of the optimizer; refuses an unknown name, option or type."""
+    if config.name not in OPTIMIZERS:
+        raise unknown("optimizer", config.name, OPTIMIZERS)
+    return keyword_options(OPTIMIZERS[config.name][0], config.options, "optimizer")
+
+
+def sgd(*, momentum: float = 0.9, nesterov: bool = True) -> optax.GradientTransformation:
+    """Momentum in the form of Sutskever et al. 2013; with momentum 0 the plain gradient."""
+    return optax.trace(momentum, nesterov=nesterov) if momentum else optax.identity()
+
+
+def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015, algorithm 1) with decoupled decay (Loshchilov & Hutter 2019)."""
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+
+
+def lamb(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> optax.GradientTransformation:
+    """LAMB (You et al. 2020, algorithm 2); `create` adds the layer-wise trust ratio."""
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+
+
+def lion(*, b1: float = 0.9, b2: float = 0.99) -> optax.GradientTransformation:
+    """Lion (Chen et al. 2023, program 1): the sign of an interpolated momentum."""
+    return optax.scale_by_lion(b1=b1, b2=b2)
+
+
+def muon(
+    *,
+    beta: float = 0.95,
+    nesterov: bool = True,
+    adam_scale: float = 0.1,
+    adam_names: str = "(.*/)?(head|stem|patch_embedding)/.*|.*embedding.*",
+) -> optax.GradientTransformation:
+    """Muon (Jordan 2024): hidden weights step along their orthogonalised momentum.
+
+    Vectors, and the first and last layers that `adam_names` matches, follow Adam at
+    `adam_scale` times the learning rate. A convolution kernel counts as the matrix from
+    its receptive field to its output channels.
+    """
+
+    def matrices(params: Params) -> Params:
+        first_and_last = rules.decide(
+            [(adam_names, True)], rules.names(params), field="optimizer.options", default=False
+        )
+        leaves = [
+            optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+            if leaf.ndim >= 2 and not outer
+            else None
+            for leaf, outer in zip(jax.tree.leaves(params), first_and_last, strict=True)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+    # optax.contrib.muon ends in a step of minus its learning rate; minus one leaves the
+    # direction, which this module's chain scales as it does all others.
+    return optax.contrib.muon(
+        -1.0,
+        beta=beta,
+        nesterov=nesterov,
+        adam_learning_rate=-adam_scale,
+        muon_weight_dimension_numbers=matrices,
+    )
+
+
+# name: (direction, whether decay is part of the gradient, as in L2 regularisation)
+OPTIMIZERS: Mapping[str, tuple[Callable[..., optax.GradientTransformation], bool]] = {
+    "sgd": (sgd, True),
+    "adamw": (adamw, False),
+    "lamb": (lamb, False),
+    "lion": (lion, False),
+    "muon": (muon, False),
+}
+
+
+def _add_weighted_decay(rate: float, multipliers: Params) -> optax.GradientTransformation:
+    """Adds rate x multiplier x parameter; optax's own knows masks but no multipliers."""
+
+    def update(updates: Params, params: Params) -> Params:
+        return jax.tree.map(
+            lambda m, u, p: u + jnp.asarray(rate * m, u.dtype) * p if m else u,
+            _like(multipliers, updates),
+            updates,
+            params,
+        )
+
+    return optax.stateless(update)
+
+
+def _multiply(multipliers: Params) -> optax.GradientTransformation:
+    def update(updates: Params, params: Params) -> Params:
+        del params
+        return jax.tree.map(lambda m, u: m * u, _like(multipliers, updates), updates)
+
+    return optax.stateless(update)
+
+
+def _like(multipliers: Params, updates: Params) -> Params:
+    """The multipliers of the parameters that are there: `partition` masks the frozen ones."""
+    masked = jax.tree.structure(updates)
+    if masked == jax.tree.structure(multipliers):
+        return multipliers
+    by_name = dict(zip(rules.names(multipliers), jax.tree.leaves(multipliers), strict=True))
+    return jax.tree.unflatten(masked, [by_name[name] for name in rules.names(updates)])

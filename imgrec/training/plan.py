@@ -1,0 +1,137 @@
+"""Everything about a run that can be known before it: made, checked, and not yet computed.
+
+`plan` is where a configuration meets its data, its model and the devices at hand, and where
+what cannot work is refused. The loop and the dry run both start from its result.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from imgrec import augment, config, data, durations, models, randomness
+from imgrec.config import Experiment
+from imgrec.data import Dataset
+from imgrec.errors import UserError
+from imgrec.tasks.classification import Classification
+from imgrec.training import mesh as meshes
+from imgrec.training import optimizers, schedules, state, step
+from imgrec.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved experiment. All intervals are in optimizer steps."""
+
+    experiment: Experiment
+    dataset: Dataset
+    mesh: Mesh
+    task: Classification
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    state: TrainState  # shapes only
+    shardings: TrainState
+    total_steps: int
+    steps_per_epoch: float
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    eval_batch_size: int
+
+    def initial_state(self) -> TrainState:
+        """The state before the first step, made where it lives."""
+        seed = self.experiment.seed
+
+        def init() -> TrainState:
+            key = randomness.named(jax.random.key(seed), "init")
+            params, model_state = self.task.init(key)
+            ema = self.experiment.train.ema > 0
+            return state.create(params, model_state, self.optimizer, ema=ema)
+
+        return jax.jit(init, out_shardings=self.shardings)()
+
+    def train_step(self) -> step.TrainStep:
+        """The step, not yet jitted."""
+        c = self.experiment
+        return step.create(
+            self.task,
+            self.optimizer,
+            self.schedule,
+            seed=c.seed,
+            accumulate=c.train.accumulate,
+            ema=c.train.ema,
+        )
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the train state over all devices."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.state))
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Resolves an experiment against its data, its model and the devices at hand.
+
+    Raises:
+      UserError: whatever is impossible, with what to change.
+    """
+    config.validate(experiment)
+    c = experiment
+    _check_names(c)
+    mesh = meshes.create(c.mesh)
+    meshes.check_batch(mesh, c.data.batch_size, c.train.accumulate, "data.batch_size")
+    eval_batch_size = c.eval.batch_size or c.data.batch_size
+    meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
+
+    dataset = data.load(c.data)
+    info = dataset.info
+    models.check(c.model, info.num_classes, info.image_shape)
+    mean, std = c.augment.mean or info.mean, c.augment.std or info.std
+    task = Classification(
+        module=models.create(c.model, info.num_classes, dtype=c.train.compute_dtype),
+        augment=augment.build(c.augment, info.image_shape, mean, std, info.num_classes),
+        image_shape=info.image_shape,
+        mean=tuple(mean),
+        std=tuple(std),
+        label_smoothing=c.train.label_smoothing,
+    )
+
+    size = {"batch_size": c.data.batch_size, "examples": len(dataset.train)}
+    total_steps = durations.parse(c.train.duration).steps(**size)
+    if total_steps < 1:
+        raise UserError(f"config.train.duration={c.train.duration!r} is less than one step.")
+
+    def interval(text: str) -> int:
+        return max(1, durations.parse(text).steps(**size, total_steps=total_steps))
+
+    schedule = schedules.create(
+        c.schedule, c.optimizer.learning_rate, total_steps=total_steps, **size
+    )
+    params, model_state = jax.eval_shape(task.init, jax.random.key(0))
+    optimizer = optimizers.create(c.optimizer, schedule, params)
+    abstract = jax.eval_shape(
+        lambda p, m: state.create(p, m, optimizer, ema=c.train.ema > 0), params, model_state
+    )
+    return Plan(
+        experiment=experiment,
+        dataset=dataset,
+        mesh=mesh,
+        task=task,
+        schedule=schedule,
+        optimizer=optimizer,
+        state=abstract,
+        shardings=meshes.state_shardings(abstract, mesh, c.mesh.rules),
+        total_steps=total_steps,
+        steps_per_epoch=len(dataset.train) / c.data.batch_size,
+        log_every=interval(c.log.every),
+        eval_every=interval(c.eval.every),
+        checkpoint_every=interval(c.checkpoint.every),
+        eval_batch_size=eval_batch_size,
+    )
+
+
+def _check_names(c: Experiment) -> None:
+    """Refuses unknown names before data is read, which may take a while."""
+    models.describe(c.model.name)
+    optimizers.check(c.optimizer)
+    schedules.check(c.schedule)

@@ -1,0 +1,168 @@
+"""The run folder: everything a run was and did, so that it explains itself years later.
+
+`config.json`, `launches.jsonl` (one line a start: command, machine, versions, git revision),
+`git.diff`, `metrics.jsonl`, TensorBoard events, `checkpoints/` and `evaluation/`.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from imgrec import config as configs
+from imgrec.config import Experiment
+from imgrec.errors import UserError
+from imgrec.training import checkpoints
+
+PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_folder(
+    folder: Path, experiment: Experiment, *, allow_change: bool, needs_bytes: int
+) -> None:
+    """Makes the run folder, or checks that the one that is there belongs to this experiment.
+
+    Args:
+      folder: of the run.
+      experiment: about to be run.
+      allow_change: go on although the experiment differs from the saved one.
+      needs_bytes: disk space that the checkpoints will take.
+
+    Raises:
+      UserError: the folder cannot be written, the disk is too full, or the folder holds
+        another experiment, another format or something that is no run. Nothing in it is
+        changed then.
+    """
+    _check_identity(folder, experiment, allow_change)
+    _check_space(folder, needs_bytes)
+    write_text(folder / "config.json", json.dumps(_identity(experiment), indent=2) + "\n")
+    write_text(folder / "git.diff", _git("diff", "HEAD") or "")
+    with (folder / "launches.jsonl").open("a") as file:
+        file.write(json.dumps(_launch()) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes aside and renames, so that a reader never sees half a file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def _identity(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "format": checkpoints.FORMAT,
+        "fingerprint": configs.fingerprint(experiment),
+        "xla_flags": _xla_flags(),
+        "experiment": configs.to_dict(experiment),
+    }
+
+
+def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) -> None:
+    elsewhere = "or start a new run with --workdir=ANOTHER_FOLDER."
+    path = folder / "config.json"
+    if not path.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} is not empty, and holds no run (no config.json). Empty it yourself, "
+                + elsewhere
+            )
+        return
+    try:
+        saved = json.loads(path.read_text())
+        saved_experiment = saved["experiment"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). Restore it from a copy, {elsewhere}"
+        ) from None
+    checkpoints.check_format(saved.get("format"), folder)
+    changes = configs.differences(saved_experiment, configs.to_dict(experiment))
+    if saved.get("xla_flags", "") != _xla_flags():
+        changes.append(f"XLA_FLAGS: {saved.get('xla_flags', '')!r} -> {_xla_flags()!r}")
+    if changes and not allow_change:
+        raise UserError(
+            f"{folder} holds a run of another configuration. What differs (saved -> now):\n  "
+            + "\n  ".join(changes)
+            + "\nGo on with the new values by --allow_config_change, "
+            + elsewhere
+        )
+
+
+def _check_space(folder: Path, needs_bytes: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}"
+        probe.write_bytes(b"imgrec")
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(
+            f"The run folder {folder} cannot be written: {error.strerror}. "
+            "Choose another with --workdir=FOLDER."
+        ) from None
+    if free < needs_bytes:
+        raise UserError(
+            f"{folder} is on a disk with {free / 1e6:,.1f} MB left; the checkpoints of this run "
+            f"take up to {needs_bytes / 1e6:,.1f} MB. Free some, choose another disk with "
+            "--workdir=FOLDER, or keep fewer with --config.checkpoint.keep=1."
+        )
+
+
+def _launch() -> dict[str, Any]:
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "backend": jax.default_backend(),
+        "processes": jax.process_count(),
+        "xla_flags": _xla_flags(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The CPU's model name where the system tells, else its architecture."""
+    try:
+        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _xla_flags() -> str:
+    """XLA_FLAGS without the number of simulated devices, on which results do not depend."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(flag for flag in flags if "host_platform_device_count" not in flag)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of this project's own checkout; None where there is none."""
+    root = Path(__file__).parents[2]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip() if arguments[0] != "diff" else done.stdout

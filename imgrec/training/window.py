@@ -1,0 +1,58 @@
+"""Metrics of the steps since the last log line, left on the device until they are logged."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+
+class DivergenceError(RuntimeError):
+    """The loss was not finite; `step` is the first step where."""
+
+    def __init__(self, step: int, loss: float):
+        """Remembers the step; the loop adds what can be gone back to."""
+        super().__init__(f"The loss is {loss} at step {step}.")
+        self.step = step
+
+
+class MetricWindow:
+    """Collects each step's device scalars; one transfer fetches them all.
+
+    Its `saved` form goes into the checkpoint, so that the mean over a window in which a run
+    was cut is that of the run that was not.
+    """
+
+    def __init__(self, saved: Sequence[dict[str, float]] = ()):
+        """An empty window, or the one that a checkpoint carried."""
+        self._steps: list[dict[str, Any]] = list(saved)
+
+    def add(self, metrics: dict[str, Array]) -> None:
+        """Appends one step's metrics without waiting for them."""
+        self._steps.append(metrics)
+
+    def fetch(self, last_step: int) -> list[dict[str, float]]:
+        """Every step's metrics as numbers, in order.
+
+        Raises:
+          DivergenceError: naming the first step whose loss is not finite.
+        """
+        fetched = jax.device_get(self._steps)
+        self._steps = [{name: float(value) for name, value in step.items()} for step in fetched]
+        first = last_step - len(self._steps) + 1
+        for step, metrics in enumerate(self._steps, first):
+            if not math.isfinite(metrics["loss"]):
+                raise DivergenceError(step, metrics["loss"])
+        return self._steps
+
+    def close(self, last_step: int) -> dict[str, float]:
+        """Fetches, empties the window and gives the means; the learning rate is the last one."""
+        steps = self.fetch(last_step)
+        means = {name: math.fsum(s[name] for s in steps) / len(steps) for name in steps[0]}
+        means["learning_rate"] = steps[-1]["learning_rate"]
+        self._steps = []
+        return means
+
+    def __len__(self) -> int:
+        return len(self._steps)
