@@ -71,6 +71,7 @@ class ArraySource:
         images: UInt8[np.ndarray, "rows height width channels"],
         labels: Integer[np.ndarray, "rows"],
     ):
+        """Keeps the images without a copy, and the labels as int32."""
         self.images = images.view()
         self.targets = labels.astype(np.int32)
         self.images.flags.writeable = False

@@ -31,7 +31,7 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
       UserError: on entering or while reading, the file cannot be read or its gzip is broken.
     """
     try:
-        with open(path, "rb") as raw:
+        with path.open("rb") as raw:
             if raw.peek(2)[:2] != b"\x1f\x8b":
                 yield raw
                 return

@@ -35,6 +35,7 @@ class ResizedSource:
     """Another source's images, resized as they are read."""
 
     def __init__(self, source: Source, size: int):
+        """Wraps a source; `size` is the side of the images it then yields."""
         self._source = source
         self._size = size
 

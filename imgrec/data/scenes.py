@@ -15,7 +15,7 @@ from imgrec.data import order
 from imgrec.data.dataset import Batch, Example, Info, Official, channel_statistics
 
 _SEED = 0
-_TRAIN, _TEST = range(0, 2_000), range(2**32, 2**32 + 500)
+_TRAIN, _TEST = range(2_000), range(2**32, 2**32 + 500)
 
 
 def load() -> Official:
@@ -38,6 +38,7 @@ class SceneSource:
     """The scenes of a seed whose index lies in a range; row i is the i-th index of the range."""
 
     def __init__(self, seed: int, indices: range):
+        """Takes any range of indices below 2**64; nothing is rendered yet."""
         self._seed = seed
         self._indices = indices
 

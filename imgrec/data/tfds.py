@@ -67,6 +67,7 @@ class TfdsSource:
     """One split of a prepared data set, decoded as it is read."""
 
     def __init__(self, tfds: ModuleType, builder: Any, split: str, image_key: str, label_key: str):
+        """Opens the split of a prepared builder; the keys name the features to read."""
         undecoded = {image_key: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(split=split)
         self._undecoded = builder.as_data_source(split=split, decoders=undecoded)
@@ -134,8 +135,8 @@ def _import_tfds() -> ModuleType:
 
 def _prepared_builder(tfds: ModuleType, name: str, root: Path) -> Any:
     command = (
-        f"tfds build {name} --data_dir={root} --file_format=array_record   (once, with network; "
-        "it needs: pip install tensorflow)"
+        f"tfds build {name} --data_dir={root} --file_format=array_record\n"
+        "once, with network; it needs: pip install tensorflow importlib_resources"
     )
     try:
         builder = tfds.builder(name, data_dir=root)
@@ -176,7 +177,9 @@ def _keys(tfds: ModuleType, info: Any, name: str) -> tuple[str, str]:
         and label_key in features
         and isinstance(features[label_key], tfds.features.ClassLabel)
     ):
-        listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+        listed = ", ".join(
+            f"{key} ({type(value).__name__})" for key, value in sorted(features.items())
+        )
         raise UserError(
             f"'tfds:{name}' is no image classification set: expected an image and a class label, "
             f"it has {listed}."

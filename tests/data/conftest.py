@@ -102,15 +102,25 @@ def tfds_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         label = tfds.features.ClassLabel(names=["ant", "bee", "cat"])
 
-        def prepare(name, features, splits, file_format="array_record"):
-            tfds.dataset_builders.store_as_tfds_dataset(
-                name=name,
-                version="1.0.0",
-                data_dir=root,
-                features=tfds.features.FeaturesDict(features),
-                split_datasets=splits,
-                file_format=file_format,
-            )
+        def prepare(dataset, features, splits, file_format="array_record"):
+            class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+                # TFDS looks for files beside a builder's module, unless the module has no parent.
+                __module__ = "nowhere"
+                name = dataset
+                VERSION = tfds.core.Version("1.0.0")
+
+                def _info(self):
+                    return tfds.core.DatasetInfo(
+                        builder=self, features=tfds.features.FeaturesDict(features)
+                    )
+
+                def _split_generators(self, _):
+                    return {split: enumerate(examples) for split, examples in splits.items()}
+
+                def _generate_examples(self):
+                    raise NotImplementedError
+
+            Builder(data_dir=root, file_format=file_format).download_and_prepare()
 
         def even(n):
             return [

@@ -38,7 +38,6 @@ def test_every_registered_name_is_tested_here():
     )
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("image_size", [0, 12])
 def test_every_data_set_keeps_the_contract(config_for, name, image_size):

@@ -114,12 +114,12 @@ def test_state_restores_the_next_batch(make_split, stopped_after):
 def test_state_is_one_small_number_at_any_step(make_split):
     split = make_split(7)
     iterator = pipeline.train_batches(split, batch_size=3, seed=0)
-    state = {key: 10**12 for key in iterator.get_state()}
+    state = dict.fromkeys(iterator.get_state(), 10**12)
     iterator.set_state(state)
     first, rest = divmod(3 * 10**12, 7)
     expected = np.concatenate([pipeline.epoch_order(0, first + i, 7) for i in (0, 1)])
     assert (next(iterator)["index"] == expected[rest : rest + 3]).all()
-    assert iterator.get_state() == {key: 10**12 + 1 for key in state}
+    assert iterator.get_state() == dict.fromkeys(state, 10**12 + 1)
 
 
 def test_state_passes_through_an_orbax_composite(make_split, tmp_path):

@@ -73,7 +73,7 @@ def test_labels_out_of_range_are_named(tfds_root):
         ("no_such_data", "knows no 'no_such_data'"),
         ("even:9.9.9", "knows no 'even:9.9.9'"),
         ("not a name", "refuses the name 'not a name'"),
-        ("boxes", r"no image classification set: .* image \(Image\), box \(BBoxFeature\)"),
+        ("boxes", r"no image classification set: .* has box \(BBoxFeature\), image \(Image\)"),
     ],
 )
 def test_what_cannot_be_read_says_what_to_do(tfds_root, name, message):
