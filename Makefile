@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: venv demo test check format clean
+.PHONY: venv demo test check format tables clean
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/.installed
@@ -36,3 +36,7 @@ format: venv
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+# README's tables from results/*.json.
+tables: venv
+	$(BIN)/python scripts/tables.py

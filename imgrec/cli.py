@@ -6,12 +6,13 @@ says of mistakes is meant for programmers, so names and types are looked at here
 
 import dataclasses
 import difflib
+import re
 import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -85,31 +86,19 @@ def parse(
 
 def _help(program: str, flag_values: flags.FlagValues) -> str:
     return (
-        f"usage: python -m imgrec.main --config=FILE[:ARG] [--config.FIELD=VALUE ...]\n\n"
+        "usage: python -m imgrec.main --config=FILE[:ARG] [--config.FIELD=VALUE ...]\n\n"
         "  --config: a Python file whose get_config(arg='') returns an Experiment\n"
         "  --config.FIELD: any field of it, for example --config.train.duration=2ep\n"
-        + flag_values.main_module_help()
         + "\n".join(
             f"  --{name}: {flag_values[name].help} (default: {flag_values[name].default!r})"
             for name in sorted(flag_values)
         )
         + "\n\nfields:\n"
-        + "\n".join(f"  config.{line}" for line in _field_lines())
+        + "\n".join(
+            f"  config.{name} = {dict(value) if isinstance(value, ConfigDict) else value!r}"
+            for name, value in _fields().items()
+        )
     )
-
-
-def _field_lines() -> list[str]:
-    default = Experiment()
-    lines = []
-    for name in _field_names():
-        value: Any = default
-        for part in name.split("."):
-            value = getattr(value, part)
-        if not dataclasses.is_dataclass(value):
-            lines.append(
-                f"{name} = {value.to_dict() if isinstance(value, ConfigDict) else value!r}"
-            )
-    return lines
 
 
 def _config_spec(argv: Sequence[str]) -> str:
@@ -137,18 +126,18 @@ def _check_config_file(spec: str) -> str:
         raise UserError(f"No config file {path_text!r}.{meant}{listed}")
     try:
         module = runpy.run_path(path_text)
+        if "get_config" not in module:
+            raise UserError(f"{path_text!r} defines no get_config; expected get_config(arg='').")
         experiment = module["get_config"](*([argument] if argument else []))
     except UserError:
         raise
-    except KeyError as error:
-        raise UserError(f"{path_text!r} defines no {error}; expected get_config(arg='').") from None
     except Exception as error:  # whatever a user's own file may raise
-        where = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path_text]
-        line = getattr(error, "lineno", None) or (where[-1].lineno if where else None)
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame.lineno for frame in frames if frame.filename == path_text]
+        line = getattr(error, "lineno", None) or (inside[-1] if inside else None)
         at = f", line {line}" if line else ""
         raise UserError(
-            f"The config file {spec!r}{at} does not work: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
+            f"The config file {spec!r}{at} does not work: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(experiment, Experiment):
         raise UserError(
@@ -160,42 +149,41 @@ def _check_config_file(spec: str) -> str:
 
 def _check_overrides(argv: Sequence[str]) -> None:
     """Refuses an override of a field that does not exist, with the nearest that does."""
+    fields = _fields()
     for argument in argv[1:]:
-        bare = argument.lstrip("-").split("=", 1)[0]
-        if not argument.startswith("-") or not bare.startswith(("config.", "noconfig.")):
+        match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if match is None:
             continue
-        path = bare.split(".")[1:]
-        kind: Any = Experiment
-        for depth, part in enumerate(path):
-            if kind is ConfigDict:
-                break
-            fields = {f.name: f.type for f in dataclasses.fields(kind)} if _nested(kind) else {}
-            if part not in fields:
-                known = [n for n in _field_names() if n.count(".") == len(path) - 1 or not depth]
-                guess = nearest(".".join(path), known) or nearest(path[-1], _field_names())
-                meant = f" Did you mean config.{guess}?" if guess else ""
-                owner = ".".join(["config", *path[:depth]])
-                listed = f" {owner} has: {', '.join(fields)}." if fields else ""
-                raise UserError(f"Unknown field config.{'.'.join(path)}.{meant}{listed}")
-            kind = fields[part]
-        if _nested(kind) and "=" in argument:
-            names = ", ".join(f"config.{'.'.join(path)}.{f.name}" for f in dataclasses.fields(kind))
-            raise UserError(f"config.{'.'.join(path)} is a section; set one of {names}.")
+        section, options, option = match[1].partition(".options.")
+        if "." in option or (options and not option):
+            raise UserError(f"Write one name after config.{section}.options, not {option!r}.")
+        name = section + options.rstrip(".")
+        if name in fields:
+            continue
+        inside = [field for field in fields if field.startswith(f"{name}.")]
+        if inside:
+            listed = ", ".join(f"config.{field}" for field in inside)
+            raise UserError(f"config.{name} is a section; set one of {listed}.")
+        last = name.rpartition(".")[2]
+        same = [field for field in fields if field.rpartition(".")[2] == last]
+        guess = same[0] if same else nearest(name, fields)
+        meant = f" Did you mean config.{guess}?" if guess else ""
+        raise UserError(f"Unknown field config.{match[1]}.{meant} --help lists all fields.")
 
 
-def _nested(kind: Any) -> bool:
-    return get_origin(kind) is None and dataclasses.is_dataclass(kind)
-
-
-def _field_names() -> list[str]:
-    names = []
-    for f in dataclasses.fields(Experiment):
-        names.append(f.name)
-        if _nested(f.type):
-            names += [f"{f.name}.{inner.name}" for inner in dataclasses.fields(f.type)]
-    return names
+def _fields() -> dict[str, Any]:
+    """Default values of all fields of an experiment, by dotted name."""
+    fields = {}
+    for outer in dataclasses.fields(Experiment):
+        value = getattr(Experiment(), outer.name)
+        if not dataclasses.is_dataclass(value):
+            fields[outer.name] = value
+            continue
+        for inner in dataclasses.fields(value):
+            fields[f"{outer.name}.{inner.name}"] = getattr(value, inner.name)
+    return fields
 
 
 def _readable(message: str) -> str:
-    """absl's "flag --config.train.ema=abc: could not convert ..." with our words around it."""
+    """Absl's "flag --config.train.ema=abc: could not convert ..." with our words around it."""
     return message.replace("flag --", "--", 1).strip().splitlines()[-1]

@@ -13,6 +13,7 @@ possible; what depends on the data, the model or the devices is checked by
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import typing
 from collections.abc import Mapping
@@ -197,8 +198,18 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(experiment: Experiment) -> str:
     """Twelve hex digits that two experiments share exactly when all their fields agree."""
-    text = json.dumps(to_dict(experiment), sort_keys=True)
+    # A learning rate of 1 is that of 1.0, as it is in `differences`.
+    text = json.dumps(_floats_as_ints(to_dict(experiment)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _floats_as_ints(value: Any) -> Any:
+    """Whole floats as ints, throughout nested dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: _floats_as_ints(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_floats_as_ints(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -257,7 +268,7 @@ def validate(experiment: Experiment) -> None:
         "checkpoint.keep": (c.checkpoint.keep, 1, inf),
     }
     for name, (number, low, high) in within.items():
-        if not low <= number <= high:
+        if not (low <= number <= high and math.isfinite(number)):
             limits = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
             raise UserError(f"config.{name}={number} is impossible; it must be {limits}.")
     axes = (c.mesh.data, c.mesh.fsdp, c.mesh.tensor)
@@ -295,8 +306,12 @@ def validate(experiment: Experiment) -> None:
 
 def _check_types(value: Any, expected: Any, path: str) -> None:
     """Checks a value against a dataclass annotation, recursively."""
-    if dataclasses.is_dataclass(expected):
-        for f in dataclasses.fields(expected):
+    if dataclasses.is_dataclass(value) and type(value) is expected:
+        names = [f.name for f in dataclasses.fields(value)]
+        for name in vars(value):
+            if name not in names:
+                raise unknown(f"field of config{path}", name, names)
+        for f in dataclasses.fields(value):
             _check_types(getattr(value, f.name), f.type, f"{path}.{f.name}")
         return
     origin, args = typing.get_origin(expected), typing.get_args(expected)

@@ -13,7 +13,6 @@ from absl import flags
 from rich.console import Console
 
 from imgrec import cli, config
-
 from imgrec.training import dry_run, loop, run_folder, xla
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED

@@ -36,6 +36,7 @@ def build(
     example draws one of them.
 
     Args:
+      config: what is on, and how strong.
       image_shape: (height, width, channels) of every image.
       mean: of the data set, one number a channel on the scale [0, 1]; `config.mean`, where
         it is set, takes its place.

@@ -14,11 +14,9 @@ def pad_crop(
 ) -> Shaped[Array, "height width channels"]:
     """A window of the image's own size, cut anywhere from the padded image.
 
-    Each of the (2 padding + 1)^2 windows is equally likely.
-
-    Args:
-      padding: pixels added on every side.
-      mode: "constant" pads with 0, "reflect" mirrors without repeating the edge.
+    Each of the (2 padding + 1)^2 windows is equally likely, where `padding` is the number of
+    pixels added on every side. The mode "constant" pads with 0, "reflect" mirrors without
+    repeating the edge.
     """
     margins = ((padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(image, margins, mode=mode)

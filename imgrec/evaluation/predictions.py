@@ -39,6 +39,8 @@ def write_report(
 
     Args:
       folder: made where it is missing; what an earlier report left in it is replaced.
+      predictions: of a whole split.
+      class_names: one for each logit.
       extra: JSON values written beside `metrics.classification`, such as the step.
 
     Raises:
@@ -97,7 +99,7 @@ def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     try:
         with aside.open("wb") as file:
             write(file)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 

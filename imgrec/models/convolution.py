@@ -26,6 +26,7 @@ class ConvNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height_out width_out features"]:
+        """The normalised maps, at a resolution `strides` times lower."""
         x = conv(
             self.features, self.kernel_size, strides=self.strides, dtype=self.dtype, name="conv"
         )(x)

@@ -29,7 +29,7 @@ def flops(module: nn.Module, image_shape: ImageShape) -> float:
     """Floating point operations of the forward pass of one image.
 
     A multiply-add is two operations. Counted are the matrix products and convolutions, at
-    their padded positions too, which is how the papers count; normalisations, activations
+    padded positions and with zero weights too, as the papers do; normalisations, activations
     and additions are not.
 
     Args:
@@ -37,12 +37,9 @@ def flops(module: nn.Module, image_shape: ImageShape) -> float:
       image_shape: height, width, channels.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
-
-    def forward() -> jax.Array:
-        logits, _ = module.init_with_output(jax.random.key(0), images, train=False)
-        return logits
-
-    return float(_operations(jax.make_jaxpr(forward)().jaxpr))
+    variables = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
+    forward = jax.make_jaxpr(lambda v: module.apply(v, images, train=False))(variables)
+    return float(_operations(forward.jaxpr))
 
 
 def _operations(jaxpr: Jaxpr) -> int:
@@ -53,15 +50,15 @@ def _operations(jaxpr: Jaxpr) -> int:
         name = equation.primitive.name
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
+            left = _shape(equation.invars[0])
             depth = prod(left[axis] for axis in contracted)
-            total += 2 * prod(equation.outvars[0].aval.shape) * depth
+            total += 2 * prod(_shape(equation.outvars[0])) * depth
         elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
+            kernel = _shape(equation.invars[1])
             out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             # The kernel's input axis is already divided by the number of groups.
             per_output = prod(kernel) // out_features
-            total += 2 * prod(equation.outvars[0].aval.shape) * per_output
+            total += 2 * prod(_shape(equation.outvars[0])) * per_output
         elif name == "scan":
             total += equation.params["length"] * sum(inner)
         elif name == "cond":
@@ -69,6 +66,10 @@ def _operations(jaxpr: Jaxpr) -> int:
         else:
             total += sum(inner)
     return total
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _subprograms(params: Mapping[str, Any]) -> Iterator[Jaxpr]:

@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Float32, Int
 from imgrec.errors import UserError
 from imgrec.models.registry import Family, ImageShape, register
 
-# Table I: which of the six maps of S2 feed each of the sixteen maps of C3. The first six
-# take every contiguous triple, the next nine quadruples, the last one all of them.
+# Table I: which of the six maps of S2 feed each of the sixteen maps of C3. Counted around a
+# ring, the first six take each contiguous triple, the next six each contiguous quadruple,
+# three more some broken quadruples, and the last one all.
 TABLE_1 = (
     (0, 1, 2),
     (1, 2, 3),
@@ -86,6 +87,7 @@ class LeNet5(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
+        """Logits, the same in training and evaluation."""
         del train  # nothing here behaves differently in training
         squash = _ACTIVATIONS[self.activation]
         x = images.astype(self.dtype)
@@ -96,12 +98,11 @@ class LeNet5(nn.Module):
         x = self._subsampled(x, "s2")
         self.sow("intermediates", "stage1", x)
         if self.connections == "table1":
-            c3 = PartialConv(
-                TABLE_1, he_normal=self.activation == "relu", dtype=self.dtype, name="c3"
-            )
+            he_normal = self.activation == "relu"
+            x = PartialConv(TABLE_1, he_normal=he_normal, dtype=self.dtype, name="c3")(x)
         else:
-            c3 = self._conv(16, fan_in=25 * 6, name="c3")
-        x = self._subsampled(squash(c3(x)), "s4")
+            x = self._conv(16, fan_in=25 * 6, name="c3")(x)
+        x = self._subsampled(squash(x), "s4")
         self.sow("intermediates", "stage2", x)
         x = squash(self._conv(120, fan_in=25 * 16, name="c5")(x))
         x = x.reshape(x.shape[0], 120)
@@ -151,6 +152,7 @@ class PartialConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height_out width_out features"]:
+        """The convolved maps, 4 pixels smaller each way."""
         inputs, outputs = _connections(self.table)
         fan_in = 25 * np.array([len(sources) for sources in self.table], np.float32)
 
@@ -184,6 +186,7 @@ class Subsampling(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height//2 width//2 channels"]:
+        """The maps at half their resolution."""
         init = _uniform(2.4 / 4)
         scale = self.param("scale", init, (x.shape[-1],))
         bias = self.param("bias", init, (x.shape[-1],))
@@ -198,7 +201,7 @@ def class_codes(num_classes: int, features: int) -> np.ndarray:
     and names random components with equal probabilities as the other possibility.
     """
     rng = np.random.default_rng(1998)
-    return rng.choice(np.float32([-1, 1]), (num_classes, features))
+    return rng.choice([-1, 1], (num_classes, features)).astype(np.float32)
 
 
 def rbf_logits(
@@ -243,10 +246,6 @@ def _check(module: LeNet5, image_shape: ImageShape) -> None:
         )
 
 
-def _fields() -> dict[str, Any]:
-    return {}
-
-
 register(
     Family(
         name="lenet",
@@ -254,7 +253,6 @@ register(
         paper="LeCun et al. 1998, section II.B, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf",
         pattern="lenet5",
         module=LeNet5,
-        fields=_fields,
         variants={"lenet5": "60,000"},
         image_shape=(32, 32, 1),
         num_classes=10,

@@ -45,7 +45,7 @@ def create(config: ModelConfig, num_classes: int, *, dtype: DTypeLike = jnp.floa
         raise UserError(f"A classifier needs at least 1 class, and {num_classes} were asked for.")
     family, fixed = _resolve(config.name)
     options = _checked_options(config, family, fixed)
-    return family.module(**{**fixed, **options}, num_classes=num_classes, dtype=dtype)
+    return family.module(**{**fixed, **options}, num_classes=num_classes, dtype=jnp.dtype(dtype))
 
 
 def check(config: ModelConfig, num_classes: int, image_shape: ImageShape) -> None:
@@ -144,11 +144,11 @@ class Family:
     paper: str  # authors, year and link
     pattern: str  # regex over a whole model name, with named groups
     module: Callable[..., nn.Module]
-    fields: Callable[..., dict[str, Any]]
     variants: Mapping[str, str]  # listed name -> published parameter count, "" for none
     image_shape: ImageShape
     num_classes: int  # that the published counts are for
     convolutional: bool
+    fields: Callable[..., dict[str, Any]] = dict
     check: Callable[[Any, ImageShape], None] = _accept  # (module, image_shape), may refuse
 
 
@@ -163,7 +163,7 @@ class Interval:
 Rate = Annotated[float, Interval(0.0, 1.0)]
 """A probability of dropping something, hence below 1."""
 
-Count = Annotated[int, Interval(1, math.inf)]
+Count = Annotated[int, Interval(1.0, math.inf)]
 """How many of something that a network cannot do without."""
 
 _FAMILIES: dict[str, Family] = {}

@@ -47,6 +47,7 @@ class CifarResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
+        """Logits; training uses batch statistics, and the rng "dropout" to drop branches."""
         blocks_per_stage = (self.depth - 2) // 6
         x = ConvNorm(_STAGE_FEATURES[0], dtype=self.dtype, name="stem")(images, train=train)
         x = nn.relu(x)
@@ -83,6 +84,7 @@ class BasicBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height_out width_out features"]:
+        """The block's output, at a resolution `strides` times lower."""
         y = conv(self.features, 3, strides=self.strides, dtype=self.dtype, name="conv1")(x)
         y = nn.relu(batch_norm(train=train, dtype=self.dtype, name="norm1")(y))
         y = conv(self.features, 3, dtype=self.dtype, name="conv2")(y)

@@ -28,6 +28,7 @@ class StochasticDepth(nn.Module):
     def __call__(
         self, branch: Float[Array, "batch *rest"], *, train: bool
     ) -> Float[Array, "batch *rest"]:
+        """The branch, with whole examples replaced by zeros in training."""
         if not train or self.rate == 0.0:
             return branch
         keep = 1.0 - self.rate

@@ -63,6 +63,7 @@ class VisionTransformer(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
+        """Logits; training uses the rng "dropout" where a rate asks for it."""
         x = nn.Conv(
             self.width,
             (self.patch_size, self.patch_size),
@@ -115,9 +116,9 @@ class EncoderBlock(nn.Module):
     """Equations 2 and 3: attention, then an MLP, each on normalised tokens and added to them.
 
     Every matrix product but attention's own is written over all tokens of the batch as one
-    matrix [batch * tokens, width]. The mathematics is the same, but XLA's CPU compiler then
-    needs no transposition for the weights' gradient: an MLP's forward and backward pass
-    took 42 ms instead of 88. On accelerators it makes no difference.
+    matrix [batch * tokens, width]. The mathematics is the same, but on a CPU the weights'
+    gradient is then one plain product: an MLP's forward and backward pass took 42 ms
+    instead of 88.
     """
 
     num_heads: int
@@ -129,6 +130,7 @@ class EncoderBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], *, train: bool
     ) -> Float[Array, "batch tokens width"]:
+        """The tokens after both branches."""
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
         y, attention = SelfAttention(self.num_heads, dtype=self.dtype, name="self_attention")(y)
         self.sow("intermediates", "attention", attention)
@@ -153,6 +155,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"]
     ) -> tuple[Float[Array, "batch tokens width"], Float32[Array, "batch heads tokens tokens"]]:
+        """New tokens, and for each query the weights of the keys."""
         batch, tokens, width = x.shape
         heads = (batch, tokens, self.num_heads, width // self.num_heads)
         flat = x.reshape(batch * tokens, width)
@@ -171,7 +174,7 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers with a GELU between them, four times as wide inside as outside."""
+    """Two layers and a GELU (its tanh approximation), four times as wide inside as outside."""
 
     dropout: float
     dtype: DTypeLike
@@ -180,6 +183,7 @@ class MLP(nn.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], *, train: bool
     ) -> Float[Array, "batch tokens width"]:
+        """New tokens, each from itself alone."""
         batch, tokens, width = x.shape
         y = x.reshape(batch * tokens, width)
         y = nn.gelu(self._layer(4 * width, "hidden")(y))

@@ -45,6 +45,7 @@ class WideResNet(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
+        """Logits; training uses batch statistics, and the rng "dropout" where a rate asks."""
         blocks_per_stage = (self.depth - 4) // 6
         x = conv(_STAGE_FEATURES[0], 3, dtype=self.dtype, name="stem")(images)
         for stage, features in enumerate(_STAGE_FEATURES):
@@ -83,6 +84,7 @@ class PreActivationBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height_out width_out features"]:
+        """The block's output, at a resolution `strides` times lower."""
         activated = nn.relu(batch_norm(train=train, dtype=self.dtype, name="norm1")(x))
         if x.shape[-1] != self.features or self.strides != 1:
             x = conv(self.features, 1, strides=self.strides, dtype=self.dtype, name="projection")(

@@ -5,7 +5,7 @@ and captioning are to fit behind it.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
 
@@ -13,6 +13,7 @@ Batch = Mapping[str, Any]
 Variables = Mapping[str, Any]
 
 
+@runtime_checkable  # so that the tests can check annotations that name it
 class Task(Protocol):
     """Pure functions that turn batches into losses and predictions."""
 

@@ -67,4 +67,5 @@ class Classification:
     ) -> Float[Array, "batch classes"]:
         """Logits of raw images, with the statistics that training gathered."""
         images = augment.normalise(images, self.mean, self.std)
-        return self.module.apply(variables, images, train=False)
+        logits: Array = self.module.apply(variables, images, train=False)  # type: ignore[assignment]
+        return logits

@@ -6,8 +6,10 @@ carries the variables that were evaluated. Restoring goes to the shardings of th
 hand, whatever mesh saved it.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grain
 import jax
@@ -18,6 +20,7 @@ from orbax.checkpoint import args
 from imgrec.errors import UserError
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.state import TrainState
+from imgrec.training.window import DivergenceError
 
 FORMAT = 1
 
@@ -128,8 +131,25 @@ class Checkpoints:
         self._latest.wait_until_finished()
         self._best.wait_until_finished()
 
-    def close(self) -> None:
-        """Waits, and releases the threads."""
+    @contextlib.contextmanager
+    def named_in_divergence(self) -> Iterator[None]:
+        """Adds the way back to a DivergenceError: the last good checkpoint."""
+        try:
+            yield
+        except DivergenceError as error:
+            self.wait()
+            step = self.latest_step
+            good = f"is {self.folder / 'latest' / str(step)}" if step else "was not saved yet"
+            error.add_note(
+                f"The last good checkpoint {good}. Lower optimizer.learning_rate, lengthen "
+                "schedule.warmup or set optimizer.clip_norm, and start with another --workdir."
+            )
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._latest.close()
         self._best.close()
 

@@ -7,9 +7,7 @@ import jax
 from clu import parameter_overview
 from rich.console import Console
 
-from imgrec.data import pipeline
 from imgrec.reporting import plots
-from imgrec.training import mesh as meshes
 from imgrec.training.pictures import augmented_grid
 from imgrec.training.plan import Plan
 
@@ -24,7 +22,7 @@ def report(plan: Plan, picture: Path, console: Console) -> None:
     """
     c = plan.experiment
     console.print(parameter_table(plan), highlight=False)
-    batch = meshes.put_batch(plan.mesh, _first_batch(plan))
+    batch = next(plan.feed())
     flops = step_flops(plan, batch)
     memory = memory_bytes(plan, batch)
     for line in (
@@ -108,16 +106,3 @@ def _bytes_on_one_device(tree: object, shardings: object) -> int:
         shardings,
     )
     return sum(jax.tree.leaves(sizes))
-
-
-def _first_batch(plan: Plan) -> dict[str, object]:
-    c = plan.experiment
-    return next(
-        pipeline.train_batches(
-            plan.dataset.train,
-            batch_size=c.data.batch_size,
-            seed=c.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-    )

@@ -1,18 +1,20 @@
 """What the loop asks of evaluation: validation as it goes, and test once, at the end."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from imgrec.data import pipeline
-from imgrec.data import Split
+from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact, metrics, predictions
 from imgrec.evaluation.predictions import Predictions
 from imgrec.training import mesh as meshes
 from imgrec.training.checkpoints import Checkpoints
+from imgrec.training.pictures import confusion_picture
 from imgrec.training.plan import Plan
 from imgrec.training.state import TrainState
+from imgrec.training.writers import Writer
 
 
 class Evaluator:
@@ -47,16 +49,37 @@ class Evaluator:
         shardings = self._plan.shardings.averaged_variables
         return best[0], checkpoints.restore_best(self._plan.state.averaged_variables, shardings)
 
-    def test(self, variables: dict[str, Any], folder: Path, step: int) -> dict[str, Any]:
-        """Evaluates on test and writes `metrics.json` and `predictions.npz`."""
-        info = self._plan.dataset.info
-        c = self._plan.experiment
-        return predictions.write_report(
-            folder / "evaluation" / "test",
+    def test(
+        self, variables: dict[str, Any], step: int, folder: Path, writer: Writer
+    ) -> dict[str, Any]:
+        """Metrics on the test split, which end up in `metrics.json` and `predictions.npz`.
+
+        A run that was already evaluated at this step is not evaluated again.
+        """
+        report = folder / "evaluation" / "test"
+        if (report / "metrics.json").exists():
+            saved = json.loads((report / "metrics.json").read_text())
+            if saved.get("step") == step and saved.get("total_steps") == self._plan.total_steps:
+                return saved
+        c, info = self._plan.experiment, self._plan.dataset.info
+        found = predictions.write_report(
+            report,
             self._run(self._plan.dataset.test, variables),
             info.class_names,
-            extra={"dataset": info.name, "split": "test", "step": step, "seed": c.seed},
+            extra={
+                "dataset": info.name,
+                "split": "test",
+                "step": step,
+                "total_steps": self._plan.total_steps,
+                "seed": c.seed,
+            },
         )
+        numbers = {f"test/{name}": found[name] for name in ("accuracy", "top_5_accuracy", "loss")}
+        writer.write_scalars(self._plan.total_steps, numbers)
+        if c.log.tensorboard:
+            picture = confusion_picture(found, info.class_names)
+            writer.write_images(self._plan.total_steps, {"test/confusion_matrix": picture[None]})
+        return found
 
     def _scalars(self, split: Split, variables: dict[str, Any], name: str) -> dict[str, float]:
         run = self._run(split, variables)

@@ -6,12 +6,10 @@ checkpoint between two steps resumes with exactly the next batch.
 
 import collections
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import grain
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from imgrec.training import mesh as meshes
@@ -36,8 +34,7 @@ class DeviceFeed:
 
     def __next__(self) -> dict[str, jax.Array]:
         while len(self._queue) < self._ahead:
-            batch: Mapping[str, np.ndarray] = next(self._batches)
-            on_device = meshes.put_batch(self._mesh, batch)
+            on_device = meshes.put_batch(self._mesh, next(self._batches))
             self._queue.append((on_device, self._batches.get_state()))
         batch, self._state = self._queue.popleft()
         return batch

@@ -137,6 +137,12 @@ def _spec(placement: str, name: str, shape: tuple[int, ...], mesh: Mesh) -> Part
             f"config.mesh.rules: {placement!r} places {len(axes)} axes, "
             f"but {name!r} has the shape {shape}."
         )
+    used = [axis for axis in axes if axis != "-"]
+    if len(set(used)) < len(used):
+        raise UserError(
+            f"config.mesh.rules: {placement!r} for {name!r} names a mesh axis twice; "
+            "each can cut one array axis only."
+        )
     for axis, length in zip(axes, shape, strict=True):
         if axis != "-" and length % mesh.shape[axis]:
             raise UserError(

@@ -111,7 +111,7 @@ def muon(
     beta: float = 0.95,
     nesterov: bool = True,
     adam_scale: float = 0.1,
-    adam_names: str = "(.*/)?(head|stem|patch_embedding)/.*|.*embedding.*",
+    adam_names: str = "(head|stem|embedding)/.*|positions|cls",
 ) -> optax.GradientTransformation:
     """Muon (Jordan 2024): hidden weights step along their orthogonalised momentum.
 
@@ -177,8 +177,6 @@ def _multiply(multipliers: Params) -> optax.GradientTransformation:
 
 def _like(multipliers: Params, updates: Params) -> Params:
     """The multipliers of the parameters that are there: `partition` masks the frozen ones."""
-    masked = jax.tree.structure(updates)
-    if masked == jax.tree.structure(multipliers):
-        return multipliers
     by_name = dict(zip(rules.names(multipliers), jax.tree.leaves(multipliers), strict=True))
+    masked = jax.tree.structure(updates)
     return jax.tree.unflatten(masked, [by_name[name] for name in rules.names(updates)])

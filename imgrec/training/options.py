@@ -4,11 +4,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from imgrec.errors import UserError, unknown
 
 
 def keyword_options(
-    factory: Callable[..., Any], options: Mapping[str, Any], section: str
+    factory: Callable[..., Any], options: Mapping[str, Any] | ConfigDict, section: str
 ) -> dict[str, Any]:
     """The options as keyword arguments, checked by name and by the type of the default.
 

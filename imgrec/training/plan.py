@@ -4,6 +4,7 @@
 what cannot work is refused. The loop and the dry run both start from its result.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -12,11 +13,12 @@ from jax.sharding import Mesh
 
 from imgrec import augment, config, data, durations, models, randomness
 from imgrec.config import Experiment
-from imgrec.data import Dataset
+from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.tasks.classification import Classification
 from imgrec.training import mesh as meshes
 from imgrec.training import optimizers, schedules, state, step
+from imgrec.training.feed import DeviceFeed
 from imgrec.training.state import TrainState
 
 
@@ -62,6 +64,31 @@ class Plan:
             accumulate=c.train.accumulate,
             ema=c.train.ema,
         )
+
+    def compile_step(
+        self, state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[step.TrainStep, Mapping[str, float] | None]:
+        """The step compiled for exactly these shapes, and XLA's count of its cost.
+
+        It is compiled ahead of time, so that a second trace cannot happen unnoticed: other
+        shapes are an error. The state passed to it is donated.
+        """
+        jitted = jax.jit(self.train_step(), donate_argnums=0, out_shardings=(self.shardings, None))
+        lowered = jitted.lower(state, batch)
+        return lowered.compile(), lowered.cost_analysis()
+
+    def feed(self) -> DeviceFeed:
+        """The training stream from its start, on the mesh."""
+        c = self.experiment
+        batches = pipeline.train_batches(
+            self.dataset.train,
+            batch_size=c.data.batch_size,
+            seed=c.seed,
+            threads=c.data.threads,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return DeviceFeed(batches, self.mesh, ahead=c.data.prefetch)
 
     @property
     def state_bytes(self) -> int:

@@ -1,7 +1,6 @@
 """Progress for people: a bar on a terminal, one line a log interval elsewhere."""
 
 from collections.abc import Mapping
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -35,7 +34,7 @@ class TrainProgress:
         )
         self._task = self._bar.add_task("", total=total_steps, completed=done, status="compiling")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainProgress":
         self._bar.start()
         return self
 

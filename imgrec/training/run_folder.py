@@ -1,7 +1,8 @@
 """The run folder: everything a run was and did, so that it explains itself years later.
 
 `config.json`, `launches.jsonl` (one line a start: command, machine, versions, git revision),
-`git.diff`, `metrics.jsonl`, TensorBoard events, `checkpoints/` and `evaluation/`.
+`git.diff`, `cost.json`, `seconds.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`
+and `evaluation/`.
 """
 
 import datetime
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def open_folder(
     _check_identity(folder, experiment, allow_change)
     _check_space(folder, needs_bytes)
     write_text(folder / "config.json", json.dumps(_identity(experiment), indent=2) + "\n")
-    write_text(folder / "git.diff", _git("diff", "HEAD") or "")
+    write_text(folder / "git.diff", git("diff", "HEAD") or "")
     with (folder / "launches.jsonl").open("a") as file:
         file.write(json.dumps(_launch()) + "\n")
 
@@ -55,6 +57,22 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text)
     aside.replace(path)
+
+
+def add_seconds(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
+    """Adds this launch's seconds to `seconds.json`, the sum over launches; gives them back."""
+    path = folder / "seconds.json"
+    before: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    total = {name: before.get(name, 0.0) + seconds.get(name, 0.0) for name in before | seconds}
+    write_text(path, json.dumps(total, indent=2) + "\n")
+    return seconds
+
+
+def write_cost(folder: Path, analysis: Mapping[str, float] | None, steps: int) -> None:
+    """Writes `cost.json`: FLOPs of a step and of the run, by XLA's count before optimisation."""
+    flops = (analysis or {}).get("flops")
+    cost = {"flops_per_step": flops, "flops": flops and flops * steps}
+    write_text(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
 
 
 def _identity(experiment: Experiment) -> dict[str, Any]:
@@ -78,7 +96,7 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
         return
     try:
         saved = json.loads(path.read_text())
-        saved_experiment = saved["experiment"]
+        saved_experiment = dict(saved["experiment"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}). Restore it from a copy, {elsewhere}"
@@ -120,8 +138,8 @@ def _launch() -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
-        "git_revision": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_revision": git("rev-parse", "HEAD"),
+        "git_dirty": bool(git("status", "--porcelain")),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
@@ -156,7 +174,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git says of this project's own checkout; None where there is none."""
     root = Path(__file__).parents[2]
     try:

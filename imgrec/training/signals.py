@@ -2,7 +2,6 @@
 
 import signal
 import types
-from typing import Self
 
 EXIT_STOPPED = 75  # as EX_TEMPFAIL of sysexits.h: run the same command again to go on
 
@@ -17,7 +16,7 @@ class StopRequest:
         self.received: str | None = None
         self._previous: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopRequest":
         self._previous = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 

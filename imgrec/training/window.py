@@ -44,7 +44,8 @@ class MetricWindow:
         for step, metrics in enumerate(self._steps, first):
             if not math.isfinite(metrics["loss"]):
                 raise DivergenceError(step, metrics["loss"])
-        return self._steps
+        # A copy: the caller may still be writing it to disk when the next step is added.
+        return list(self._steps)
 
     def close(self, last_step: int) -> dict[str, float]:
         """Fetches, empties the window and gives the means; the learning rate is the last one."""

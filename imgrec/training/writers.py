@@ -10,11 +10,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable  # so that the tests can check annotations that name it
 class Writer(Protocol):
     """The part of `clu.metric_writers.MetricWriter` that the loop uses."""
 
@@ -49,14 +50,15 @@ class JsonLines:
         this one will log again.
         """
         if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
+            # A kill may have cut the last line short, even by nothing but its end.
+            lines = [line + "\n" for line in path.read_text().splitlines()]
             keep = [line for line in lines if _step_of(line) <= resume_step]
-            if len(keep) < len(lines):
+            if superseded := [line for line in lines if _step_of(line) > resume_step]:
                 with path.with_name("metrics.superseded.jsonl").open("a") as file:
-                    file.writelines(line for line in lines if _step_of(line) > resume_step)
-                aside = path.with_name(f".{path.name}.{os.getpid()}")
-                aside.write_text("".join(keep))
-                aside.replace(path)
+                    file.writelines(superseded)
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            aside.write_text("".join(keep))
+            aside.replace(path)
         self._file: io.TextIOWrapper = path.open("a")
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
@@ -131,8 +133,8 @@ def _tensorboard(folder: Path) -> Writer:
     # TensorFlow's C++ side greets on stderr; it is only the writer here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it would announce itself
-    from clu import metric_writers
     import tensorflow as tf
+    from clu import metric_writers
 
     with contextlib.suppress(RuntimeError):  # already initialised, by the user's own code
         tf.config.set_visible_devices([], "GPU")

@@ -1,0 +1,1 @@
+"""Pictures of what a run saved: values in, arrays of pixels out."""
