@@ -67,7 +67,7 @@ class ModelConfig:
 class InitConfig:
     """Where parameters start from."""
 
-    weights: str = ""  # a run folder of this project; "" is the model's own initialisation
+    weights: str = ""  # a run folder, whose best variables are taken; "" is the model's own way
 
 
 @dataclass

@@ -95,7 +95,7 @@ def build(
 
 
 def normalise(
-    images: Shaped[Array, "*batch height width channels"],
+    images: Shaped[Array | np.ndarray, "*batch height width channels"],
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float[Array, "*batch height width channels"]:

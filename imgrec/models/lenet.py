@@ -200,8 +200,9 @@ def class_codes(num_classes: int, features: int) -> np.ndarray:
     The paper drew little pictures of the characters for the ninety-five it had to tell apart,
     and names random components with equal probabilities as the other possibility.
     """
-    rng = np.random.default_rng(1998)
-    return rng.choice([-1, 1], (num_classes, features)).astype(np.float32)
+    # numpy promises the same stream for ever only from its legacy generator.
+    bits = np.random.RandomState(1998).randint(0, 2, (num_classes, features))
+    return np.float32(2) * bits.astype(np.float32) - 1
 
 
 def rbf_logits(

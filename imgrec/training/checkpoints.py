@@ -9,7 +9,7 @@ hand, whatever mesh saved it.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grain
 import jax
@@ -97,9 +97,7 @@ class Checkpoints:
         that one stays.
         """
         best = self.best()
-        if best is not None and value <= best[1]:
-            return
-        if best is not None and best[0] == step:
+        if best is not None and (value <= best[1] or step == best[0]):
             return
         self._best.save(
             step,
@@ -146,7 +144,7 @@ class Checkpoints:
             )
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:

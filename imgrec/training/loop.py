@@ -43,7 +43,7 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
       The outcome; its test metrics are also in `evaluation/test/`.
 
     Raises:
-      DivergenceError: the loss was not finite.
+      DivergenceError: the loss or its gradient was not finite.
     """
     c, clock, total = plan.experiment, Clock(), plan.total_steps
     with contextlib.ExitStack() as stack:
@@ -107,6 +107,8 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
                 writer.write_scalars(step, scalars)
                 with clock("checkpoint"):
                     checkpoints.save_best(step, value, state.averaged_variables)
+            elif last:  # nothing to choose by; the last ones are what the run leaves behind
+                checkpoints.save_best(step, float(step), state.averaged_variables)
 
             if last or step % plan.checkpoint_every == 0 or stop.received:
                 with clock("checkpoint"), checkpoints.named_in_divergence():

@@ -4,6 +4,7 @@ Every optimizer is one chain: clip the gradient, turn it into a direction, add w
 multiply by each parameter's learning-rate multiplier, and step against it by the schedule.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ def create(
     options = check(config)
     direction, decay_is_coupled = OPTIMIZERS[config.name]
     names = rules.names(params)
+    if "adam_names" in options:  # muon's default may match nothing, a choice of one's own not
+        own = [(options["adam_names"], True)]
+        rules.decide(own, names, field="optimizer.options.adam_names", default=False)
 
     def tree(values: Sequence[Any]) -> Params:
         return jax.tree.unflatten(jax.tree.structure(params), values)
@@ -120,27 +124,31 @@ def muon(
     its receptive field to its output channels.
     """
 
-    def matrices(params: Params) -> Params:
-        first_and_last = rules.decide(
-            [(adam_names, True)], rules.names(params), field="optimizer.options", default=False
+    def kinds(params: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: (
+                "matrix"
+                if leaf.ndim >= 2 and not re.fullmatch(adam_names, rules.name_of(path))
+                else "other"
+            ),
+            params,
         )
-        leaves = [
-            optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
-            if leaf.ndim >= 2 and not outer
-            else None
-            for leaf, outer in zip(jax.tree.leaves(params), first_and_last, strict=True)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+    def dimensions(matrices: Params) -> Params:
+        return jax.tree.map(
+            lambda leaf: optax.contrib.MuonDimensionNumbers(
+                tuple(range(leaf.ndim - 1)), leaf.ndim - 1
+            ),
+            matrices,
+        )
 
     # optax.contrib.muon ends in a step of minus its learning rate; minus one leaves the
     # direction, which this module's chain scales as it does all others.
-    return optax.contrib.muon(
-        -1.0,
-        beta=beta,
-        nesterov=nesterov,
-        adam_learning_rate=-adam_scale,
-        muon_weight_dimension_numbers=matrices,
+    orthogonalised = optax.contrib.muon(
+        -1.0, beta=beta, nesterov=nesterov, muon_weight_dimension_numbers=dimensions
     )
+    adam = optax.chain(optax.scale_by_adam(), optax.scale(adam_scale))
+    return optax.partition({"matrix": orthogonalised, "other": adam}, kinds)
 
 
 # name: (direction, whether decay is part of the gradient, as in L2 regularisation)

@@ -17,7 +17,7 @@ from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.tasks.classification import Classification
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, schedules, state, step
+from imgrec.training import optimizers, schedules, state, step, weights
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.state import TrainState
 
@@ -43,7 +43,7 @@ class Plan:
 
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it lives."""
-        seed = self.experiment.seed
+        seed, source = self.experiment.seed, self.experiment.init.weights
 
         def init() -> TrainState:
             key = randomness.named(jax.random.key(seed), "init")
@@ -51,7 +51,8 @@ class Plan:
             ema = self.experiment.train.ema > 0
             return state.create(params, model_state, self.optimizer, ema=ema)
 
-        return jax.jit(init, out_shardings=self.shardings)()
+        fresh = jax.jit(init, out_shardings=self.shardings)()
+        return weights.load(source, fresh, self.shardings) if source else fresh
 
     def train_step(self) -> step.TrainStep:
         """The step, not yet jitted."""
@@ -139,6 +140,8 @@ def plan(experiment: Experiment) -> Plan:
     abstract = jax.eval_shape(
         lambda p, m: state.create(p, m, optimizer, ema=c.train.ema > 0), params, model_state
     )
+    if c.init.weights:
+        weights.check(c.init.weights, abstract)
     return Plan(
         experiment=experiment,
         dataset=dataset,

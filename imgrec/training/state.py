@@ -6,7 +6,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 Tree = Any
 
@@ -15,15 +14,17 @@ Tree = Any
 class TrainState:
     """The whole of training's state; everything else is a function of it and the seed.
 
+    Its leaves are arrays, or in a plan their shapes, or their shardings.
+
     Attributes:
-      step: optimizer steps taken.
+      step: optimizer steps taken, an int32 scalar.
       params: trainable parameters, float32.
       model_state: what the model keeps beside them (batch statistics), possibly empty.
       opt_state: the optimizer's.
       average: moving averages of params and model_state, or None when EMA is off.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Tree
     model_state: Tree
     opt_state: Tree

@@ -51,7 +51,7 @@ def create(
             now = {"params": params, "model_state": model_state}
             average = _moving_average(average, now, ema, state.step)
         metrics |= {
-            "gradient_norm": optax.global_norm(grads),
+            "gradient_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
         state = TrainState(state.step + 1, params, model_state, opt_state, average)

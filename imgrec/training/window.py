@@ -9,11 +9,11 @@ from jaxtyping import Array
 
 
 class DivergenceError(RuntimeError):
-    """The loss was not finite; `step` is the first step where."""
+    """The loss or its gradient was not finite; `step` is the first step where."""
 
-    def __init__(self, step: int, loss: float):
+    def __init__(self, step: int, metric: str, value: float):
         """Remembers the step; the loop adds what can be gone back to."""
-        super().__init__(f"The loss is {loss} at step {step}.")
+        super().__init__(f"The {metric.replace('_', ' ')} is {value} at step {step}.")
         self.step = step
 
 
@@ -36,14 +36,17 @@ class MetricWindow:
         """Every step's metrics as numbers, in order.
 
         Raises:
-          DivergenceError: naming the first step whose loss is not finite.
+          DivergenceError: naming the first step whose loss or gradient is not finite.
         """
         fetched = jax.device_get(self._steps)
         self._steps = [{name: float(value) for name, value in step.items()} for step in fetched]
         first = last_step - len(self._steps) + 1
         for step, metrics in enumerate(self._steps, first):
-            if not math.isfinite(metrics["loss"]):
-                raise DivergenceError(step, metrics["loss"])
+            # Not the loss alone: compiled for a CPU, a ReLU turns NaN into 0, and a network
+            # of nothing but NaN then has the finite loss of a uniform guess.
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(metrics.get(name, 0.0)):
+                    raise DivergenceError(step, name, metrics[name])
         # A copy: the caller may still be writing it to disk when the next step is added.
         return list(self._steps)
 

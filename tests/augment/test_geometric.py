@@ -33,7 +33,7 @@ def test_pad_crop_cuts_every_window_of_the_image_padded_by_numpy(image, padding,
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode)
     offsets = [(i, j) for i in range(2 * padding + 1) for j in range(2 * padding + 1)]
     windows = {padded[i : i + HEIGHT, j : j + WIDTH].tobytes(): (i, j) for i, j in offsets}
-    crops = over_keys(lambda key: geometric.pad_crop(image, key, padding, mode), 400)
+    crops = over_keys(lambda key: geometric.pad_crop(jnp.asarray(image), key, padding, mode), 400)
     assert crops.dtype == np.uint8
     found = [windows[crop.tobytes()] for crop in crops]  # a KeyError is a crop from nowhere
     counts = [found.count(offset) for offset in offsets]
@@ -43,7 +43,7 @@ def test_pad_crop_cuts_every_window_of_the_image_padded_by_numpy(image, padding,
 
 
 def test_flip_mirrors_left_and_right_half_of_the_time(image):
-    flipped = over_keys(lambda key: geometric.flip(image, key), 200)
+    flipped = over_keys(lambda key: geometric.flip(jnp.asarray(image), key), 200)
     mirrored = (flipped == image[:, ::-1]).all(axis=(1, 2, 3))
     kept = (flipped == image).all(axis=(1, 2, 3))
     assert (mirrored ^ kept).all()
@@ -52,14 +52,14 @@ def test_flip_mirrors_left_and_right_half_of_the_time(image):
 
 def test_flip_twice_is_the_identity(image):
     def twice(key):
-        return geometric.flip(geometric.flip(image, key), key)
+        return geometric.flip(geometric.flip(jnp.asarray(image), key), key)
 
     np.testing.assert_array_equal(over_keys(twice, 20), np.stack([image] * 20))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_rotation_by_zero_is_exactly_the_identity(image, dtype):
-    rotated = geometric.rotate(image.astype(dtype), 0.0)
+    rotated = geometric.rotate(jnp.asarray(image, dtype), 0.0)
     assert rotated.dtype == jnp.float32
     np.testing.assert_array_equal(rotated, image)
 
@@ -67,7 +67,7 @@ def test_rotation_by_zero_is_exactly_the_identity(image, dtype):
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
 def test_quarter_turns_are_numpys(quarters):
     square = smooth_image()[:20]
-    rotated = geometric.rotate(square, 90.0 * quarters)
+    rotated = geometric.rotate(jnp.asarray(square), 90.0 * quarters)
     # The cosine of 90 degrees is 4e-8 in float32, and there is 0 beyond the border.
     np.testing.assert_allclose(rotated, np.rot90(square, quarters), atol=2e-3)
 
@@ -88,7 +88,7 @@ def test_rotation_agrees_with_scipy_to_the_border(degrees):
         )
         for channel in range(image.shape[-1])
     ]
-    rotated = geometric.rotate(image, degrees)
+    rotated = geometric.rotate(jnp.asarray(image), degrees)
     np.testing.assert_allclose(rotated, np.stack(expected, -1), atol=2e-3)  # of 255
 
 
@@ -96,7 +96,7 @@ def test_rotation_agrees_with_scipy_to_the_border(degrees):
 def test_rotation_agrees_with_pillow_in_the_interior(degrees):
     image = smooth_image()[..., 0]
     expected = Image.fromarray(image).rotate(degrees, Image.Resampling.BILINEAR)
-    rotated = geometric.rotate(image[..., None], degrees)[..., 0]
+    rotated = geometric.rotate(jnp.asarray(image)[..., None], degrees)[..., 0]
     # At the border the two differ: Pillow stretches the outermost pixels, here they fade.
     y, x = np.indices(image.shape) - (np.array(image.shape) - 1)[:, None, None] / 2
     interior = np.hypot(y, x) < min(image.shape) / 2 - 1
@@ -107,12 +107,12 @@ def test_rotation_agrees_with_pillow_in_the_interior(degrees):
 
 def test_rotation_there_and_back_is_nearly_the_identity():
     image = ndimage.gaussian_filter(smooth_image(), (3, 3, 0))
-    back = geometric.rotate(geometric.rotate(image, 25.0), -25.0)
+    back = geometric.rotate(geometric.rotate(jnp.asarray(image), 25.0), -25.0)
     assert np.abs(np.asarray(back) - image)[6:-6, 6:-6].max() < 2  # of 255
 
 
 def test_angles_fill_the_interval_from_minus_the_limit_to_the_limit():
-    ramp = np.broadcast_to(np.arange(9.0, dtype=np.float32)[None, :, None], (9, 9, 1))
+    ramp = jnp.broadcast_to(jnp.arange(9.0)[None, :, None], (9, 9, 1))
     rotated = over_keys(lambda key: geometric.rotation(ramp, key, 40.0), 300)
     across = rotated[:, 4, 5, 0] - rotated[:, 4, 3, 0]
     down = rotated[:, 5, 4, 0] - rotated[:, 3, 4, 0]

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -52,7 +53,7 @@ def test_boxes_of_cutmix_have_sides_of_sqrt_one_minus_lambda_and_any_center():
 
 
 def test_either_draws_each_map_half_of_the_time():
-    ones, zeros = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
+    ones, zeros = jnp.ones((2, 2)), jnp.zeros((2, 2))
     maps = over_keys(lambda key: mix.either(key, ones, zeros), 300)
     assert (maps == maps[:, :1, :1]).all()
     assert 110 < maps[:, 0, 0].sum() < 190
@@ -63,7 +64,7 @@ def test_mix_blends_with_the_example_before():
     images = rng.normal(size=(5, 3, 4, 2)).astype(np.float32)
     targets = np.eye(5, 6, dtype=np.float32)
     weights = rng.uniform(size=(5, 3, 4)).astype(np.float32)
-    mixed, mixed_targets = mix.mix(images, targets, weights)
+    mixed, mixed_targets = mix.mix(*map(jnp.asarray, (images, targets, weights)))
     for i in range(5):
         w, share = weights[i][..., None], weights[i].mean()
         expected = w * images[i] + (1 - w) * images[i - 1]
@@ -77,6 +78,6 @@ def test_mix_is_exact_at_the_weights_one_and_zero():
     images = (1e3 ** rng.normal(size=(4, 6, 6, 1))).astype(np.float32)
     targets = np.eye(4, dtype=np.float32)
     weights = rng.integers(0, 2, (4, 6, 6)).astype(np.float32)
-    mixed, _ = mix.mix(images, targets, weights)
+    mixed, _ = mix.mix(*map(jnp.asarray, (images, targets, weights)))
     expected = np.where(weights[..., None] == 1, images, np.roll(images, 1, axis=0))
     np.testing.assert_array_equal(mixed, expected)

@@ -56,7 +56,6 @@ cli.run(main.main)
 
 def launch(folder: Path, *, devices: int = 1, signal: str = "none", at: int = 0) -> int:
     config = folder.parent / "resume.py"
-    cache = folder.parents[1] / "compiled"
     config.write_text(CONFIG)
     done = subprocess.run(
         [
@@ -73,9 +72,6 @@ def launch(folder: Path, *, devices: int = 1, signal: str = "none", at: int = 0)
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            # Eleven launches of the same program: one compilation is enough.
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         },
         capture_output=True,
         text=True,
