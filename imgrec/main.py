@@ -5,6 +5,7 @@ the chosen parameters once on the test split. Exit codes: 0 done, 2 bad input, 7
 a signal with a checkpoint saved (run the same command to go on), 1 anything else.
 """
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -47,6 +48,15 @@ def main(argv: list[str]) -> int:
         outcome = loop.train(planned, folder, console)
     except DivergenceError as error:
         print(f"error: {error} {' '.join(error.__notes__)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: {error}. What was saved before is whole; free some space, and the same "
+            "command goes on from there.",
+            file=sys.stderr,
+        )
         return 1
     _print_seconds(outcome.seconds, console)
     if outcome.test is None:

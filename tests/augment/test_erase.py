@@ -21,7 +21,7 @@ def test_cutout_hides_a_clipped_square_about_any_pixel(side):
     assert len(centers) == HEIGHT * WIDTH
 
     keys = jax.random.split(jax.random.key(0), 600)
-    cut = np.asarray(jax.vmap(lambda key: cutout(jnp.asarray(image), key, side))(keys))
+    cut = np.asarray(jax.jit(jax.vmap(lambda key: cutout(jnp.asarray(image), key, side)))(keys))
     assert {centers[one.tobytes()] for one in cut} == set(centers.values())
 
 
@@ -29,7 +29,7 @@ def test_cutout_hides_a_clipped_square_about_any_pixel(side):
 def test_hidden_area_is_a_quarter_of_the_square_to_all_of_it(side):
     image = np.ones((HEIGHT, WIDTH, 1), np.float32)
     keys = jax.random.split(jax.random.key(1), 300)
-    cut = np.asarray(jax.vmap(lambda key: cutout(jnp.asarray(image), key, side))(keys))
+    cut = np.asarray(jax.jit(jax.vmap(lambda key: cutout(jnp.asarray(image), key, side)))(keys))
     areas = (cut == 0).sum(axis=(1, 2, 3))
     assert areas.min() == side**2 // 4
     assert areas.max() == side**2

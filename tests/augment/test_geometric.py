@@ -24,7 +24,7 @@ def smooth_image():
 
 def over_keys(function, n):
     """The results of `function(key)` for n keys, as one array."""
-    return np.asarray(jax.vmap(function)(jax.random.split(jax.random.key(0), n)))
+    return np.asarray(jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(0), n)))
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect"])

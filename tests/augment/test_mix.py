@@ -8,7 +8,7 @@ from imgrec.augment import mix
 
 
 def over_keys(function, n):
-    return np.asarray(jax.vmap(function)(jax.random.split(jax.random.key(0), n)))
+    return np.asarray(jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(0), n)))
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 40.0])
