@@ -43,7 +43,7 @@ def render(readme: str, results: dict[str, dict[str, Any]]) -> str:
     accuracies = {k: r for k, r in results.items() if r["metric"] == "test accuracy"}
     others = {k: r for k, r in results.items() if k not in accuracies}
     lines = [
-        "| claim | test accuracy | runs | test images | train seconds a run | images/s | again by |",
+        "| claim | test accuracy | runs | test images | seconds a run | images/s | again by |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_accuracy_row(name, result) for name, result in accuracies.items()]

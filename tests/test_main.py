@@ -59,7 +59,13 @@ def test_it_trains_and_the_second_time_only_reports(run, tmp_path, capsys):
 def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
     assert run("--dry_run") == 0
     printed = capsys.readouterr().out
-    for part in ("FLOPs", "memory on each device", "Nothing was trained", "head/kernel", "steps: 4"):
+    for part in (
+        "FLOPs",
+        "memory on each device",
+        "Nothing was trained",
+        "head/kernel",
+        "steps: 4",
+    ):
         assert part in printed
     assert not (tmp_path / "run").exists()
     assert (tmp_path / "run.dry_run.png").stat().st_size > 1000

@@ -1,5 +1,6 @@
 """Parameters from an earlier run: `init.weights=RUN_FOLDER` starts from its best variables."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def load(source: str, state: TrainState, shardings: TrainState) -> TrainState:
     if average is not None:
         copies = jax.tree.map(lambda leaf: leaf.copy(), {"params": params, "state": variables})
         average = {"params": copies["params"], "model_state": copies["state"]}
-    return state.replace(params=params, model_state=variables, average=average)
+    return dataclasses.replace(state, params=params, model_state=variables, average=average)
 
 
 def _best(source: str) -> Path:

@@ -11,6 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 CONFIG = """
@@ -22,7 +24,9 @@ def get_config(arg=""):
     return Experiment(
         name="resume",
         data=DataConfig(dataset="digits", batch_size=24, validation="200"),
-        augment=AugmentConfig(pad_crop=1, flip=True, rotation=10.0, cutout=2, mixup=0.4, cutmix=1.0),
+        augment=AugmentConfig(
+            pad_crop=1, flip=True, rotation=10.0, cutout=2, mixup=0.4, cutmix=1.0
+        ),
         model=ModelConfig(name="wrn10_1", options=ConfigDict({"dropout": 0.2})),
         optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=1e-4),
         schedule=ScheduleConfig(name="one_cycle"),
