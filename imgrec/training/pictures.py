@@ -23,7 +23,7 @@ def augmented_grid(plan: Plan, batch: Mapping[str, jax.Array]) -> np.ndarray:
     prepared = jax.device_get(jax.jit(plan.task.prepare)(batch, key))
     images = plots.denormalise(prepared["image"][:SHOWN], plan.task.mean, plan.task.std)
     names = plan.dataset.info.class_names
-    captions = [_caption(target, names) for target in prepared["target"][:SHOWN]]
+    captions = [caption(target, names) for target in prepared["target"][:SHOWN]]
     return plots.image_grid(images, captions, columns=8)
 
 
@@ -32,7 +32,7 @@ def confusion_picture(metrics: Mapping[str, Any], class_names: Sequence[str]) ->
     return plots.confusion_matrix(np.asarray(metrics["confusion_matrix"]), class_names)
 
 
-def _caption(target: np.ndarray, names: Sequence[str]) -> str:
+def caption(target: np.ndarray, names: Sequence[str]) -> str:
     """The class, or the two largest shares of a mixed target."""
     first, second = np.argsort(-target, kind="stable")[:2]
     if target[second] < 0.005:

@@ -16,8 +16,7 @@ def is_red(pixels):
 
 
 def is_blue(pixels):
-    red, green, blue = np.moveaxis(pixels.astype(int), -1, 0)
-    return blue > red + 3
+    return pixels[..., 2].astype(int) > pixels[..., 0].astype(int) + 3
 
 
 def frame(picture):
