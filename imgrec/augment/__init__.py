@@ -6,7 +6,6 @@ augmentation: what happens to it depends neither on the number of devices nor on
 augmentations are on. An augmentation that is off leaves nothing in the program.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,6 +17,7 @@ from imgrec.augment import geometric, mix
 from imgrec.augment.erase import cutout
 from imgrec.config import AugmentConfig
 from imgrec.errors import UserError
+from imgrec.randomness import named
 
 __all__ = ["build", "normalise"]
 
@@ -60,24 +60,24 @@ def build(
     ) -> Float[Array, "height width channels"]:
         if config.pad_crop:
             image = geometric.pad_crop(
-                image, _named(key, "pad_crop"), config.pad_crop, config.pad_mode
+                image, named(key, "pad_crop"), config.pad_crop, config.pad_mode
             )
         if config.flip:
-            image = geometric.flip(image, _named(key, "flip"))
+            image = geometric.flip(image, named(key, "flip"))
         if config.rotation:
-            image = geometric.rotation(image, _named(key, "rotation"), config.rotation)
+            image = geometric.rotation(image, named(key, "rotation"), config.rotation)
         image = image.astype(jnp.float32) - offset
         if config.cutout:
-            image = cutout(image, _named(key, "cutout"), config.cutout)
+            image = cutout(image, named(key, "cutout"), config.cutout)
         return image
 
     def mix_weights(key: PRNGKeyArray) -> Float[Array, "height width"]:
         maps = []
         if config.mixup:
-            maps.append(mix.mixup(_named(key, "mixup"), height, width, config.mixup))
+            maps.append(mix.mixup(named(key, "mixup"), height, width, config.mixup))
         if config.cutmix:
-            maps.append(mix.cutmix(_named(key, "cutmix"), height, width, config.cutmix))
-        return mix.either(_named(key, "mixup or cutmix"), *maps) if len(maps) == 2 else maps[0]
+            maps.append(mix.cutmix(named(key, "cutmix"), height, width, config.cutmix))
+        return mix.either(named(key, "mixup or cutmix"), *maps) if len(maps) == 2 else maps[0]
 
     def augment(
         images: UInt8[Array, "batch height width channels"],
@@ -112,21 +112,15 @@ def normalise(
 
 def _offset_and_factor(
     white: int, mean: Sequence[float], std: Sequence[float]
-) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
     """What images on the scale [0, white] have taken off, then are multiplied by.
 
     The product comes last, after any mixing. A product that feeds a sum may be rounded once
     or twice with it, depending on what the compiler fuses; so that the bits do not depend on
     the number of devices, every sum in this package has at most one product to choose.
     """
-    offset = jnp.array(white * np.asarray(mean, np.float64), jnp.float32)
-    factor = jnp.array(1 / (white * np.asarray(std, np.float64)), jnp.float32)
-    return offset, factor
-
-
-def _named(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
-    """The key of one augmentation; crc32, because Python's hash differs between processes."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+    offset, factor = white * np.array(mean, np.float64), 1 / (white * np.array(std, np.float64))
+    return offset.astype(np.float32), factor.astype(np.float32)
 
 
 def _check(

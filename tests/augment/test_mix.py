@@ -11,7 +11,7 @@ def over_keys(function, n):
     return np.asarray(jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(0), n)))
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 40.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 40.0])
 def test_symmetric_beta_has_the_distribution_function_of_beta(alpha):
     n = 4000
     draws = over_keys(lambda key: mix.symmetric_beta(key, alpha), n)
