@@ -58,14 +58,14 @@ def parse(
     _check_overrides(argv)
     # A model's or optimizer's options are its own business: any key is taken here, and
     # checked against the signature when the plan is made.
-    config_flags.DEFINE_config_file(
-        "config",
-        flag_values=flag_values,
-        sys_argv=argv,
-        lock_config=False,
-        accept_new_attributes=True,
-    )
     try:
+        config_flags.DEFINE_config_file(
+            "config",
+            flag_values=flag_values,
+            sys_argv=argv,
+            lock_config=False,
+            accept_new_attributes=True,
+        )
         rest = flag_values(argv)
     except flags.UnrecognizedFlagError as error:
         known = [name for name in flag_values if not name.startswith("config")]
@@ -186,4 +186,9 @@ def _fields() -> dict[str, Any]:
 
 def _readable(message: str) -> str:
     """Absl's "flag --config.train.ema=abc: could not convert ..." with our words around it."""
+    match = re.match(r"flag --config\.([^=]+)=(.*?): ", message)
+    default = _fields().get(match[1]) if match else None
+    if match and default is not None and not isinstance(default, ConfigDict):
+        kind = "true or false" if isinstance(default, bool) else type(default).__name__
+        return f"--config.{match[1]}={match[2]}: expected {kind}, as in {default!r}."
     return message.replace("flag --", "--", 1).strip().splitlines()[-1]

@@ -1,6 +1,7 @@
 """Padding and normalisation against scipy and the definitions."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
@@ -64,7 +65,10 @@ def test_statistics_stay_float32_under_bfloat16():
 
 
 def test_conv_norm_has_both_layers():
-    x = np.ones((2, 8, 8, 3), np.float32)
-    out, variables = ConvNorm(4, strides=2).init_with_output(jax.random.key(0), x, train=False)
+    x = jnp.ones((2, 8, 8, 3))
+    layer = ConvNorm(4, strides=2)
+    out, variables = jax.eval_shape(
+        lambda: layer.init_with_output(jax.random.key(0), x, train=False)
+    )
     assert out.shape == (2, 4, 4, 4)
     assert set(variables["params"]) == {"conv", "norm"}

@@ -1,6 +1,7 @@
 """Stochastic depth: expectation, whole examples, and the linear rule."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ def _drop(rate, branch, key=0, train=True):
 
 
 def test_each_example_is_kept_whole_or_dropped_whole():
-    branch = np.random.default_rng(0).normal(size=(64, 3, 3, 2)).astype(np.float32)
+    branch = jax.random.normal(jax.random.key(1), (64, 3, 3, 2))
     out = _drop(0.4, branch)
     kept = np.any(out != 0, axis=(1, 2, 3))
     assert 0 < kept.sum() < 64
@@ -22,21 +23,21 @@ def test_each_example_is_kept_whole_or_dropped_whole():
 
 
 def test_the_expectation_is_the_branch():
-    branch = np.full((20_000, 1), 3.0, np.float32)
+    branch = jnp.full((20_000, 1), 3.0)
     out = _drop(0.3, branch)
     # Standard error of the mean: 3 sqrt(0.3 / 0.7 / 20,000) = 0.014.
     assert out.mean() == pytest.approx(3.0, abs=0.06)
 
 
 def test_evaluation_and_rate_zero_change_nothing_and_need_no_rng():
-    branch = np.ones((4, 2), np.float32)
+    branch = jnp.ones((4, 2))
     assert np.array_equal(_drop(0.5, branch, train=False), branch)
     assert np.array_equal(StochasticDepth(0.5).apply({}, branch, train=False), branch)
     assert np.array_equal(StochasticDepth(0.0).apply({}, branch, train=True), branch)
 
 
 def test_the_dtype_stays():
-    branch = np.ones((4, 2), "bfloat16")
+    branch = jnp.ones((4, 2), jnp.bfloat16)
     assert _drop(0.5, branch).dtype == branch.dtype
 
 

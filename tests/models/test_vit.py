@@ -1,5 +1,7 @@
 """ViT: attention and a whole block against numpy, positions against their formula."""
 
+import functools
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -19,11 +21,8 @@ def _thin(**options):
     return module.clone(width=16, depth=2, num_heads=4)
 
 
-def _init(module, images):
-    """Variables in which nothing is zero, biases included."""
-    variables = module.init(jax.random.key(0), images)
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda p: np.asarray(p) + 0.1 * rng.normal(size=p.shape), variables)
+def _images(*shape):
+    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
 
 def _dense(x, params):
@@ -48,28 +47,31 @@ def _attention(x, params, num_heads):
     return _dense(np.concatenate(heads, -1), params["out"]), np.stack(maps, 1)
 
 
-def test_attention_against_numpy():
-    x = np.random.default_rng(1).normal(size=(2, 5, 12)).astype(np.float32)
+def test_attention_against_numpy(fill):
+    x = _images(2, 5, 12)
     layer = SelfAttention(num_heads=3, dtype=jnp.float32)
-    variables = _init(layer, x)
-    out, attention = layer.apply(jax.tree.map(jnp.float32, variables), x)
-    expected, expected_attention = _attention(x, variables["params"], 3)
+    variables = fill(layer, x)
+    out, attention = jax.jit(layer.apply)(variables, x)
+    params = jax.tree.map(np.float64, variables["params"])
+    expected, expected_attention = _attention(np.float64(x), params, 3)
     assert attention.shape == (2, 3, 5, 5)
     np.testing.assert_allclose(attention, expected_attention, atol=1e-5)
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-def test_a_block_against_numpy():
-    x = np.random.default_rng(1).normal(size=(2, 5, 12)).astype(np.float32)
+def test_a_block_against_numpy(fill):
+    x = _images(2, 5, 12)
     block = EncoderBlock(num_heads=3, dropout=0.0, drop_rate=0.0, dtype=jnp.float32)
-    variables = block.init(jax.random.key(0), x, train=False)
-    out = block.apply(variables, x, train=False)
+    variables = fill(block, x, train=False)
+    out = jax.jit(functools.partial(block.apply, train=False))(variables, x)
     params = jax.tree.map(np.float64, variables["params"])
+    x = np.float64(x)
     y, _ = _attention(_layer_norm(x, params["norm1"]), params["self_attention"], 3)
     x = x + y
     y = _dense(_layer_norm(x, params["norm2"]), params["mlp"]["hidden"])
     gelu = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
-    np.testing.assert_allclose(out, x + _dense(gelu, params["mlp"]["out"]), atol=1e-5)
+    expected = x + _dense(gelu, params["mlp"]["out"])
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_sincos_positions_against_their_formula():
@@ -111,7 +113,8 @@ def test_parameters_of_pools_and_positions(pool, positions, shape):
 
 def test_initialisation():
     module = _thin()
-    params = module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    images = jnp.zeros((1, 64, 64, 3))
+    params = jax.jit(lambda: module.init(jax.random.key(0), images))()["params"]
     assert not params["head"]["kernel"].any()
     assert not params["cls"].any()
     assert np.std(params["positions"]) == pytest.approx(0.02, rel=0.05)
@@ -123,11 +126,11 @@ def test_initialisation():
     assert 0.9 * np.sqrt(6 / 32) < query <= np.sqrt(6 / 32)
 
 
-def test_a_patch_is_seen_by_its_own_token_in_reading_order():
+def test_a_patch_is_seen_by_its_own_token_in_reading_order(fill):
     # Without blocks, a token is its patch's embedding; so each changed patch changes one.
     module = _thin(pool="mean", positions="sincos").clone(depth=0)
     images = jnp.zeros((1, 8, 12, 1))
-    variables = module.init(jax.random.key(0), images)
+    variables = fill(module, images)
     encoded = jax.jit(lambda x: models.intermediates(module, variables, x)["encoded"][0])
     before = encoded(images)
     for token, (row, column) in enumerate([(r, c) for r in range(2) for c in range(3)]):
@@ -136,12 +139,11 @@ def test_a_patch_is_seen_by_its_own_token_in_reading_order():
         assert np.flatnonzero(changed).tolist() == [token]
 
 
-def test_without_positions_the_order_of_patches_would_not_matter():
+def test_without_positions_the_order_of_patches_would_not_matter(fill):
     module = _thin()
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
-    swapped = np.concatenate([images[:, 4:], images[:, :4]], axis=1)
-    variables = jax.tree.map(jnp.float32, _init(module, images))
+    images = _images(1, 8, 8, 3)
+    swapped = jnp.concatenate([images[:, 4:], images[:, :4]], axis=1)
+    variables = fill(module, images)
     logits = jax.jit(lambda v, x: module.apply(v, x, train=False))
     assert not np.allclose(logits(variables, images), logits(variables, swapped), atol=1e-4)
 
@@ -150,11 +152,11 @@ def test_without_positions_the_order_of_patches_would_not_matter():
     np.testing.assert_allclose(logits(blind, images), logits(blind, swapped), atol=1e-4)
 
 
-def test_intermediates_of_every_block():
+def test_intermediates_of_every_block(fill):
     module = _thin()
-    images = jax.random.normal(jax.random.key(1), (2, 8, 12, 3))
-    variables = module.init(jax.random.key(0), images)
-    named = models.intermediates(module, variables, images)
+    images = _images(2, 8, 12, 3)
+    variables = fill(module, images)
+    named = jax.jit(lambda: models.intermediates(module, variables, images))()
     assert {name: value.shape for name, value in named.items()} == {
         "block0/attention": (2, 4, 7, 7),
         "block0/output": (2, 7, 16),
@@ -167,11 +169,11 @@ def test_intermediates_of_every_block():
     np.testing.assert_array_equal(named["encoded"][:, 0], named["pre_logits"])
 
 
-def test_mean_pooling_is_the_mean_of_the_encoded_tokens():
+def test_mean_pooling_is_the_mean_of_the_encoded_tokens(fill):
     module = _thin(pool="mean")
-    images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
-    variables = module.init(jax.random.key(0), images)
-    named = models.intermediates(module, variables, images)
+    images = _images(2, 8, 8, 3)
+    variables = fill(module, images)
+    named = jax.jit(lambda: models.intermediates(module, variables, images))()
     np.testing.assert_allclose(named["pre_logits"], named["encoded"].mean(1), atol=1e-6)
 
 

@@ -1,12 +1,13 @@
 """Wide ResNets: widths, the pre-activated block by hand, dropout between the convolutions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from imgrec import models
 from imgrec.config import ModelConfig
-from imgrec.models.convolution import conv
 from imgrec.models.wrn import PreActivationBlock
 
 
@@ -14,14 +15,25 @@ def _block(features, strides=1, dropout=0.0):
     return PreActivationBlock(features, strides, dropout, 0.0, jnp.float32)
 
 
-def _normalised(x):
-    """What a batch norm at its initialisation does in evaluation, then the rectifier."""
-    return np.maximum(x / np.sqrt(1 + 1e-5), 0)
+def _computed(block, x, fill):
+    """What a block returns in evaluation, and its variables."""
+    variables = fill(block, x, train=False)
+    return jax.jit(lambda: block.apply(variables, x, train=False))(), variables
+
+
+def _activated(x, variables, name):
+    """A batch norm in evaluation, then the rectifier."""
+    params, moving = variables["params"][name], variables["batch_stats"][name]
+    x = (x - moving["mean"]) / np.sqrt(moving["var"] + 1e-5)
+    return np.maximum(x * params["scale"] + params["bias"], 0)
 
 
 def _convolved(x, kernel, strides=1):
-    layer = conv(kernel.shape[-1], kernel.shape[0], strides=strides, dtype=x.dtype, name="conv")
-    return np.asarray(layer.apply({"params": {"kernel": kernel}}, x))
+    """A sum of correlations, one for each pair of channels."""
+    margin = kernel.shape[0] // 2
+    x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return np.einsum("bhwcij,ijcf->bhwf", windows[:, ::strides, ::strides], kernel)
 
 
 def test_widths_are_16_32_and_64_times_the_factor():
@@ -38,32 +50,31 @@ def test_widths_are_16_32_and_64_times_the_factor():
     assert variables["params"]["stem"]["kernel"].shape == (3, 3, 3, 16)
 
 
-def test_a_block_that_keeps_the_shape_adds_to_the_raw_input():
-    x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype(np.float32)
-    out, variables = _block(4).init_with_output(jax.random.key(0), x, train=False)
+def test_a_block_that_keeps_the_shape_adds_to_the_raw_input(fill):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 5, 4)), jnp.float32)
+    out, variables = _computed(_block(4), x, fill)
     params = variables["params"]
     assert "projection" not in params
-    y = _convolved(_normalised(x), params["conv1"]["kernel"])
-    y = _convolved(_normalised(y), params["conv2"]["kernel"])
+    y = _convolved(_activated(x, variables, "norm1"), params["conv1"]["kernel"])
+    y = _convolved(_activated(y, variables, "norm2"), params["conv2"]["kernel"])
     np.testing.assert_allclose(out, x + y, rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_that_changes_the_shape_projects_the_activated_input():
-    x = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)
-    out, variables = _block(8, strides=2).init_with_output(jax.random.key(0), x, train=False)
+def test_a_block_that_changes_the_shape_projects_the_activated_input(fill):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 4)), jnp.float32)
+    out, variables = _computed(_block(8, strides=2), x, fill)
     params = variables["params"]
-    activated = _normalised(x)
+    activated = _activated(x, variables, "norm1")
     y = _convolved(activated, params["conv1"]["kernel"], strides=2)
-    y = _convolved(_normalised(y), params["conv2"]["kernel"])
+    y = _convolved(_activated(y, variables, "norm2"), params["conv2"]["kernel"])
     shortcut = _convolved(activated, params["projection"]["kernel"], strides=2)
     np.testing.assert_allclose(out, shortcut + y, rtol=1e-4, atol=1e-4)
 
 
-def test_dropout_acts_between_the_convolutions_and_not_on_the_shortcut():
-    x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype(np.float32)
+def test_dropout_acts_between_the_convolutions_and_not_on_the_shortcut(fill):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 5, 4)), jnp.float32)
     block = _block(4, dropout=0.999999)
-    variables = block.init(jax.random.key(0), x, train=False)
-    out, _ = block.apply(
-        variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)}
-    )
+    train = functools.partial(block.apply, train=True, mutable=["batch_stats"])
+    variables = fill(block, x, train=False)
+    out, _ = jax.jit(lambda: train(variables, x, rngs={"dropout": jax.random.key(1)}))()
     np.testing.assert_array_equal(out, x)

@@ -1,0 +1,247 @@
+import collections
+import json
+import shutil
+
+import pytest
+
+from imgrec import config
+from imgrec.config import Experiment
+from imgrec.errors import UserError
+from imgrec.training import checkpoints, run_folder
+
+
+@pytest.fixture(autouse=True)
+def no_flags(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def repository(monkeypatch):
+    """What git says, without asking it."""
+    said = {"rev-parse": "0123abc", "status": " M imgrec/main.py", "diff": "diff --git a b\n"}
+    monkeypatch.setattr(run_folder, "git", lambda command, *rest: said[command])
+    return said
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "x"
+
+
+def open_folder(folder, experiment=None, *, allow_change=False, needs_bytes=0):
+    run_folder.open_folder(
+        folder, experiment or Experiment(), allow_change=allow_change, needs_bytes=needs_bytes
+    )
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def read(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def launches(folder):
+    return [json.loads(line) for line in (folder / "launches.jsonl").read_text().splitlines()]
+
+
+def assert_refused(folder, fragments, **settings):
+    """The folder is refused, with --workdir as a way out, and stays as it was."""
+    before = contents(folder)
+    with pytest.raises(UserError) as refusal:
+        open_folder(folder, **settings)
+    for fragment in (*fragments, "--workdir"):
+        assert fragment in str(refusal.value)
+    assert contents(folder) == before
+
+
+def test_a_new_folder_says_what_it_is(folder):
+    experiment = Experiment(seed=3)
+    open_folder(folder, experiment)
+    assert read(folder) == {
+        "format": checkpoints.FORMAT,
+        "fingerprint": config.fingerprint(experiment),
+        "xla_flags": "",
+        "experiment": config.to_dict(experiment),
+    }
+    assert (folder / "git.diff").read_text() == "diff --git a b\n"
+    (launch,) = launches(folder)
+    assert launch["git_revision"] == "0123abc"
+    assert launch["git_dirty"] is True
+    assert launch["devices"] == ["cpu"] * 8
+    assert launch["packages"].keys() == set(run_folder.PACKAGES)
+    assert all(launch["packages"].values())
+    assert "pytest" in launch["command"]
+    expected = {"config.json", "git.diff", "launches.jsonl"}
+    assert {path.name for path in folder.iterdir()} == expected
+
+
+def test_without_git_there_is_a_run_all_the_same(folder, repository):
+    repository.update({"rev-parse": None, "status": None, "diff": None})
+    open_folder(folder)
+    assert (folder / "git.diff").read_text() == ""
+    assert launches(folder)[0]["git_revision"] is None
+    assert launches(folder)[0]["git_dirty"] is False
+
+
+def test_git_is_asked_about_this_project_and_may_not_be_there(monkeypatch):
+    monkeypatch.undo()  # the fixture's git
+    revision = run_folder.git("rev-parse", "HEAD")
+    assert revision is None or len(revision) == 40
+    monkeypatch.setenv("PATH", "")
+    assert run_folder.git("rev-parse", "HEAD") is None
+
+
+def test_an_empty_folder_becomes_a_run(folder):
+    folder.mkdir(parents=True)
+    open_folder(folder)
+    assert (folder / "config.json").exists()
+
+
+def test_the_same_experiment_goes_on_and_each_start_is_noted(folder):
+    open_folder(folder)
+    (folder / "metrics.jsonl").write_text("{}\n")
+    before = read(folder)
+    open_folder(folder)
+    assert read(folder) == before
+    assert len(launches(folder)) == 2
+    assert (folder / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_another_experiment_is_refused_with_all_that_differs(folder):
+    open_folder(folder)
+    other = Experiment(seed=1)
+    other.train.duration = "2ep"
+    fragments = [
+        "holds a run of another configuration. What differs (saved -> now):\n"
+        "  seed: 0 -> 1\n"
+        "  train.duration: '10ep' -> '2ep'\n",
+        "--allow_config_change",
+    ]
+    assert_refused(folder, fragments, experiment=other)
+
+
+def test_another_experiment_can_be_allowed(folder):
+    open_folder(folder)
+    open_folder(folder, Experiment(seed=1), allow_change=True)
+    assert read(folder)["experiment"]["seed"] == 1
+    open_folder(folder, Experiment(seed=1))
+
+
+def test_flags_that_change_the_bits_are_part_of_the_run(folder, monkeypatch):
+    open_folder(folder)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    assert_refused(folder, ["  XLA_FLAGS: '' -> '--xla_cpu_enable_fast_math=true'\n"])
+
+
+def test_the_number_of_simulated_devices_is_not(folder, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--a=1 --xla_force_host_platform_device_count=8")
+    open_folder(folder)
+    assert read(folder)["xla_flags"] == "--a=1"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --a=1")
+    open_folder(folder)
+
+
+def test_another_format_is_refused_whatever_is_allowed(folder):
+    open_folder(folder)
+    saved = read(folder)
+    (folder / "config.json").write_text(json.dumps({**saved, "format": checkpoints.FORMAT + 1}))
+    fragments = [f"format version {checkpoints.FORMAT + 1}", f"version {checkpoints.FORMAT}"]
+    assert_refused(folder, fragments, allow_change=True)
+
+
+@pytest.mark.parametrize("damaged", ['{"exper', "", "[]", "{}", '{"experiment": 3}', "null"])
+def test_a_damaged_configuration_is_refused(folder, damaged):
+    open_folder(folder)
+    (folder / "config.json").write_text(damaged)
+    assert_refused(folder, ["config.json cannot be read", "Restore it from a copy"])
+
+
+@pytest.mark.parametrize("allow_change", [True, False])
+def test_a_folder_that_holds_no_run_is_left_alone(folder, allow_change):
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
+    assert_refused(folder, ["is not empty, and holds no run"], allow_change=allow_change)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(folder):
+    folder.parent.mkdir()
+    folder.write_text("a file")
+    with pytest.raises(UserError, match=r"cannot be written: File exists\. Choose another with"):
+        open_folder(folder)
+    assert folder.read_text() == "a file"
+
+
+def test_a_file_in_the_place_of_its_parent_is_refused(folder):
+    folder.parent.write_text("a file")
+    with pytest.raises(UserError, match=r"cannot be written: Not a directory\. Choose another"):
+        open_folder(folder)
+
+
+def test_a_folder_that_refuses_files_is_refused(folder, monkeypatch):
+    def refuse(path, data):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    open_folder(folder)
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    assert_refused(folder, ["cannot be written: Permission denied"])
+
+
+def test_a_disk_too_full_for_the_checkpoints_is_refused(folder, monkeypatch):
+    Usage = collections.namedtuple("Usage", "total used free")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 3_000_000, 3 * 10**6)
+    )
+    fragments = ["3.0 MB left", "take up to 3.0 MB", "--config.checkpoint.keep=1"]
+    open_folder(folder, needs_bytes=3_000_000)
+    assert_refused(folder, fragments, needs_bytes=3_000_001)
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    run_folder.write_text(path, "first")
+    assert path.read_text() == "first"
+
+    def fail(self, target):
+        raise OSError("killed before the rename")
+
+    monkeypatch.setattr("pathlib.Path.replace", fail)
+    with pytest.raises(OSError, match="killed"):
+        run_folder.write_text(path, "second")
+    assert path.read_text() == "first"
+
+
+def test_text_written_aside_leaves_nothing_behind(tmp_path):
+    run_folder.write_text(tmp_path / "a.json", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_seconds_add_up_over_launches(tmp_path):
+    first = {"compile": 1.0, "step": 2.0, "total": 3.5}
+    second = {"step": 4.0, "evaluation": 0.5, "total": 5.0}
+    assert run_folder.add_seconds(tmp_path, first) == first
+    assert run_folder.add_seconds(tmp_path, second) == second
+    assert json.loads((tmp_path / "seconds.json").read_text()) == {
+        "compile": 1.0,
+        "step": 6.0,
+        "evaluation": 0.5,
+        "total": 8.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("analysis", "cost"),
+    [
+        ({"flops": 2.5e6, "bytes accessed": 1.0}, {"flops_per_step": 2.5e6, "flops": 2.5e8}),
+        ({}, {"flops_per_step": None, "flops": None}),
+        (None, {"flops_per_step": None, "flops": None}),
+    ],
+)
+def test_cost_is_that_of_the_whole_run(tmp_path, analysis, cost):
+    run_folder.write_cost(tmp_path, analysis, 100)
+    assert json.loads((tmp_path / "cost.json").read_text()) == cost
+
+
+def test_the_processor_has_a_name():
+    assert run_folder.processor()
