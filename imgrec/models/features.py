@@ -31,9 +31,7 @@ def intermediates(
       variables: its parameters and moving statistics.
       images: normalised images.
     """
-    _, collections = module.apply(
-        variables, images, train=False, mutable=["intermediates"], capture_intermediates=False
-    )
+    _, collections = module.apply(variables, images, train=False, mutable=["intermediates"])
     sown = flatten_dict(collections["intermediates"], sep="/")
     # Flax appends what is sown to a tuple, one entry for each call of the layer.
     return {name: values[-1] for name, values in sown.items()}

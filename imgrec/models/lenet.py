@@ -194,8 +194,8 @@ class Subsampling(nn.Module):
         return total * scale.astype(self.dtype) + bias.astype(self.dtype)
 
 
-def class_codes(num_classes: int, features: int) -> np.ndarray:
-    """One code of +-1 per class, the same in every run, float32 [num_classes, features].
+def class_codes(num_classes: int, features: int) -> Float32[np.ndarray, "classes features"]:
+    """One code of +-1 per class, the same in every run.
 
     The paper drew little pictures of the characters for the ninety-five it had to tell apart,
     and names random components with equal probabilities as the other possibility.

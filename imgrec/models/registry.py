@@ -83,7 +83,7 @@ class Description:
     family: str
     summary: str
     paper: str
-    image_shape: ImageShape  # that the paper used, for orientation
+    image_shape: ImageShape  # usual for this model, for orientation
     parameters: str  # as the paper prints it ("0.27M"); "" where it prints none
     parameters_classes: int  # the number of classes that `parameters` is counted for
     convolutional: bool  # whether convolutions dominate the work, which decides compiler flags
@@ -96,7 +96,7 @@ class Description:
         lines = [
             f"{self.name}: {self.summary}",
             f"  paper       {self.paper}",
-            f"  images      {height}x{width}x{channels} in the paper",
+            f"  images      {height}x{width}x{channels} usually",
             f"  family      {self.family}: {', '.join(self.variants)}",
             f"  options     {options or 'none'}",
         ]
@@ -148,7 +148,7 @@ class Family:
     image_shape: ImageShape
     num_classes: int  # that the published counts are for
     convolutional: bool
-    fields: Callable[..., dict[str, Any]] = dict
+    fields: Callable[..., dict[str, Any]] = dict  # by default the groups as they are
     check: Callable[[Any, ImageShape], None] = _accept  # (module, image_shape), may refuse
 
 

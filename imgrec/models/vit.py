@@ -237,22 +237,33 @@ register(
         name="vit",
         summary="vision transformer",
         paper="Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929",
-        pattern=r"vit_(?P<size>ti|s|b|l)(?P<patch_size>\d+)",
+        pattern=r"vit_(?P<size>ti|s|b|l)(?P<patch_size>\d\d+)",
         module=VisionTransformer,
         fields=_fields,
         # The paper prints 86M and 307M; these are the exact counts of the released models.
         variants={
-            "vit_ti4": "",
-            "vit_ti8": "",
             "vit_ti16": "5,717,416",
-            "vit_s4": "",
-            "vit_s8": "",
             "vit_s16": "22,050,664",
             "vit_b16": "86,567,656",
             "vit_l16": "304,326,632",
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
+        convolutional=False,
+        check=_check,
+    )
+)
+register(
+    Family(
+        name="vit_small_images",
+        summary="vision transformer with patches for small images",
+        paper="Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929",
+        pattern=r"vit_(?P<size>ti|s|b|l)(?P<patch_size>\d)",
+        module=VisionTransformer,
+        fields=_fields,
+        variants={"vit_ti4": "", "vit_ti8": "", "vit_s4": "", "vit_s8": ""},
+        image_shape=(32, 32, 3),
+        num_classes=10,
         convolutional=False,
         check=_check,
     )

@@ -36,7 +36,7 @@ def create(config: MeshConfig) -> Mesh:
     shape = f"data={sizes[0]}, fsdp={sizes[1]}, tensor={sizes[2]}"
     there = f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
     if asked > len(devices):
-        raise UserError(f"config.mesh ({shape}) asks for {asked} devices; there is {there}.")
+        raise UserError(f"config.mesh ({shape}) asks for {asked} devices; there: {there}.")
     if -1 in sizes:
         if len(devices) % asked:
             raise UserError(

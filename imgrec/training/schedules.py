@@ -78,7 +78,7 @@ def linear(*, final: float = 0.0) -> Factor:
 
 
 def step(*, at: Sequence[str] = ("50%", "75%"), factor: float = 0.1) -> Factor:
-    """Multiplied by `factor` at each share of the run (He et al. 2015: "50%", "75%")."""
+    """Times `factor` at each share of the run after warm-up (He et al. 2015: "50%", "75%")."""
     boundaries = []
     for text in at:
         duration = durations.parse(text, "config.schedule.options.at")

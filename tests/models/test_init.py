@@ -38,20 +38,21 @@ SMALL = {
     "small_cnn": (functools.partial(_module, "small_cnn", width=4), (28, 28, 1)),
     "resnet8": (functools.partial(_module, "resnet8", stochastic_depth=0.5), (12, 12, 3)),
     "resnet8 B": (functools.partial(_module, "resnet8", shortcut="B"), (9, 9, 1)),
-    "wrn10_1": (
-        functools.partial(_module, "wrn10_1", dropout=0.3, stochastic_depth=0.2),
-        (12, 12, 3),
-    ),
-    "vit cls": (
-        functools.partial(_module, "vit_ti4", fields=_THIN, dropout=0.1, stochastic_depth=0.2),
-        (8, 12, 3),
-    ),
+    "wrn10_1": (functools.partial(_module, "wrn10_1", stochastic_depth=0.5), (12, 12, 3)),
+    "vit cls": (functools.partial(_module, "vit_ti4", fields=_THIN, dropout=0.1), (8, 12, 3)),
     "vit mean": (
-        functools.partial(_module, "vit_ti4", fields=_THIN, pool="mean", positions="sincos"),
+        functools.partial(
+            _module,
+            "vit_ti4",
+            fields=_THIN,
+            pool="mean",
+            positions="sincos",
+            stochastic_depth=0.5,
+        ),
         (8, 8, 1),
     ),
 }
-RANDOM = ("small_cnn", "resnet8", "wrn10_1", "vit cls")  # in training
+RANDOM = ("small_cnn", "resnet8", "wrn10_1", "vit cls", "vit mean")  # in training
 NORMALISED = ("small_cnn", "resnet8", "resnet8 B", "wrn10_1")  # over the batch
 
 
@@ -154,7 +155,7 @@ def test_a_small_step_against_the_gradient_lowers_the_loss(case):
     assert before - after > 0.25 * 0.02 * norm
 
 
-@pytest.mark.parametrize("case", ["lenet5", "resnet8", "vit cls"], indirect=True)
+@pytest.mark.parametrize("case", ["lenet5", "vit cls"], indirect=True)
 def test_initialisation_is_a_function_of_the_key(case):
     init = jax.jit(functools.partial(case.module.init, train=False))
     first, again, other = (init(jax.random.key(k), case.images) for k in (3, 3, 4))

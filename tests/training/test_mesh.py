@@ -171,6 +171,8 @@ def test_placements_name_a_mesh_axis_for_each_array_axis():
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
 def test_optimizer_and_average_follow_their_parameter(optimizer):
     found = specs(make_mesh(2, 2, 2), [("head/kernel", "-,tensor"), (".*", "fsdp")], optimizer)
+    assert found["params/head/kernel"] == PartitionSpec(None, "tensor")
+    assert found["params/stem/bias"] == PartitionSpec("fsdp")
     names = rules.names(parameters())
     kept = [name for name in found if name.startswith("opt_state/")]
     following = 0
