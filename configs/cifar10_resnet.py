@@ -1,7 +1,7 @@
 """ResNet-20 on CIFAR-10 (He et al. 2015, section 4.2): 8.75 % error in the paper.
 
     python -m imgrec.main --config=configs/cifar10_resnet.py       # 64k steps, as the paper
-    python -m imgrec.main --config=configs/cifar10_resnet.py:cpu   # about an hour on two cores
+    python -m imgrec.main --config=configs/cifar10_resnet.py:cpu   # an hour or two on two cores
     python -m imgrec.main --config=configs/cifar10_resnet.py --config.model.name=resnet56
 
 The default is the paper's recipe: SGD with momentum 0.9, batch 128, learning rate 0.1 divided

@@ -2,7 +2,7 @@
 
     python -m imgrec.main --config=configs/digits_lenet.py
 
-Under a minute on two cores. README's results table has the test accuracy to expect.
+About a minute on two cores. README's results table has the test accuracy to expect.
 """
 
 from ml_collections import ConfigDict
