@@ -8,14 +8,15 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
+from imgrec import files
 from imgrec.errors import UserError
 from imgrec.evaluation import metrics
 
@@ -53,17 +54,15 @@ def write_report(
     # The metrics come last: where they are, the predictions are.
     save(predictions, Path(folder) / "predictions.npz")
     text = json.dumps(_finite(report), indent=2, allow_nan=False) + "\n"
-    _write(Path(folder) / "metrics.json", lambda file: file.write(text.encode()))
+    files.write_text(Path(folder) / "metrics.json", text)
     return report
 
 
 def save(predictions: Predictions, path: str | os.PathLike[str]) -> None:
     """Writes `index`, `label` and `logits` as .npz, under exactly this path."""
-
-    def write(file: IO[bytes]) -> None:
-        np.savez(file, index=predictions.index, label=predictions.label, logits=predictions.logits)
-
-    _write(Path(path), write)
+    arrays = {name: getattr(predictions, name) for name in ("index", "label", "logits")}
+    with files.written_aside(Path(path)) as file:
+        np.savez(file, **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Predictions:
@@ -90,18 +89,6 @@ def load(path: str | os.PathLike[str]) -> Predictions:
             f"{os.fspath(path)!r} does not hold predictions ({error}). "
             f"Expected an .npz file with the arrays index, label and logits."
         ) from None
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Lets `write` fill a file beside `path`, which takes its name once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            write(file)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

@@ -16,6 +16,8 @@ from jaxtyping import Float, Integer, Num, UInt8
 from matplotlib import colormaps, font_manager
 from PIL import Image, ImageDraw, ImageFont
 
+from imgrec.files import written_aside
+
 INK = "#222831"
 FAINT = "#69717c"
 GRID = "#e3e6ea"
@@ -142,14 +144,8 @@ def denormalise(
 
 def save_png(array: UInt8[np.ndarray, "height width 3"], path: str | os.PathLike[str]) -> None:
     """Writes a picture, which appears under its name only when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(array).save(aside, format="png")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(Path(path)) as file:
+        Image.fromarray(array).save(file, format="png")
 
 
 def _cells(counts: Integer[np.ndarray, "classes classes"], cell: int) -> Image.Image:

@@ -2,7 +2,7 @@
 
 `config.json`, `launches.jsonl` (one line a start: command, machine, versions, git revision),
 `git.diff`, `cost.json`, `seconds.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`
-and `evaluation/`.
+and `evaluation/`; of images of one's own, `classes.json` and `splits.csv`.
 """
 
 import datetime
@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,23 @@ import jax
 
 from imgrec import config as configs
 from imgrec.config import Experiment
+from imgrec.data import record as records
 from imgrec.errors import UserError
+from imgrec.files import write_text
 from imgrec.training import checkpoints
 
 PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_MOST_LINES = 10
 
 
 def open_folder(
-    folder: Path, experiment: Experiment, *, allow_change: bool, needs_bytes: int
-) -> None:
+    folder: Path,
+    experiment: Experiment,
+    *,
+    allow_change: bool,
+    needs_bytes: int,
+    record: Mapping[str, str] | None = None,
+) -> list[str]:
     """Makes the run folder, or checks that the one that is there belongs to this experiment.
 
     Args:
@@ -38,25 +46,26 @@ def open_folder(
       experiment: about to be run.
       allow_change: go on although the experiment differs from the saved one.
       needs_bytes: disk space that the checkpoints will take.
+      record: `Info.record` of the data set, which is kept in the folder.
+
+    Returns:
+      Sentences on how the data set differs from the one recorded, where a run may go on.
 
     Raises:
       UserError: the folder cannot be written, the disk is too full, or the folder holds
-        another experiment, another format or something that is no run. Nothing in it is
-        changed then.
+        another experiment, another format, images that were in other splits, or something
+        that is no run. Nothing in it is changed then.
     """
     _check_identity(folder, experiment, allow_change)
+    said = _check_record(folder, record or {}, allow_change)
     _check_space(folder, needs_bytes)
     write_text(folder / "config.json", json.dumps(_identity(experiment), indent=2) + "\n")
     write_text(folder / "git.diff", git("diff", "HEAD") or "")
     with (folder / "launches.jsonl").open("a") as file:
         file.write(json.dumps(_launch()) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes aside and renames, so that a reader never sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)
+    for name, text in (record or {}).items():
+        write_text(folder / name, text)
+    return said
 
 
 def add_seconds(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
@@ -112,6 +121,45 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
             + "\nGo on with the new values by --allow_config_change, "
             + elsewhere
         )
+
+
+def _check_record(folder: Path, now: Mapping[str, str], allow_change: bool) -> list[str]:
+    """Compares the data set with the one recorded; moved images are refused, others told of."""
+    if not now or not all((folder / name).exists() for name in now):
+        return []
+    try:
+        changes = records.changes({name: (folder / name).read_text() for name in now}, now)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The record of splits in {folder} ({', '.join(now)}) cannot be read ({error}). "
+            "Restore it from a copy, or start a new run with --workdir=ANOTHER_FOLDER."
+        ) from None
+    if (changes.moved or changes.classes) and not allow_change:
+        kinds = {"classes": changes.classes, "images in another split": changes.moved}
+        raise UserError(
+            f"The data set is not the one that the run in {folder} began with, and what it has "
+            "learnt would be tested wrongly:\n"
+            + "\n".join(f"  {kind}: {_few(what)}" for kind, what in kinds.items() if what)
+            + "\nRestore the data set, start a new run with --workdir=ANOTHER_FOLDER, or go on all "
+            "the same by --allow_config_change."
+        )
+    told = {
+        "new images": changes.added,
+        "images gone": changes.removed,
+        "images with another label": changes.relabelled,
+        "classes changed": changes.classes,
+        "images in another split": changes.moved,
+    }
+    return [
+        f"Since the run began: {len(what):,} {kind} ({_few(what)})."
+        for kind, what in told.items()
+        if what
+    ]
+
+
+def _few(lines: Sequence[str]) -> str:
+    more = len(lines) - _MOST_LINES
+    return "; ".join(lines[:_MOST_LINES]) + (f"; ... and {more:,} more" if more > 0 else "")
 
 
 def _check_space(folder: Path, needs_bytes: int) -> None:

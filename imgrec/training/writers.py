@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from imgrec.files import write_text
+
 
 @runtime_checkable  # so that the tests can check annotations that name it
 class Writer(Protocol):
@@ -56,9 +58,7 @@ class JsonLines:
             if superseded := [line for line in lines if _step_of(line) > resume_step]:
                 with path.with_name("metrics.superseded.jsonl").open("a") as file:
                     file.writelines(superseded)
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            aside.write_text("".join(keep))
-            aside.replace(path)
+            write_text(path, "".join(keep))
         self._file: io.TextIOWrapper = path.open("a")
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:

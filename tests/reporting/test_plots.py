@@ -186,8 +186,8 @@ def test_a_picture_is_read_back_as_it_was_saved(tmp_path):
 
 
 def test_a_picture_that_cannot_be_saved_leaves_nothing(tmp_path, monkeypatch):
-    def full_disk(self, path, format):
-        path.write_bytes(b"half a pi")
+    def full_disk(self, file, format):
+        file.write(b"half a pi")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)

@@ -6,6 +6,7 @@ import pytest
 
 from imgrec import config
 from imgrec.config import Experiment
+from imgrec.data import record as records
 from imgrec.errors import UserError
 from imgrec.training import checkpoints, run_folder
 
@@ -28,9 +29,13 @@ def folder(tmp_path):
     return tmp_path / "runs" / "x"
 
 
-def open_folder(folder, experiment=None, *, allow_change=False, needs_bytes=0):
-    run_folder.open_folder(
-        folder, experiment or Experiment(), allow_change=allow_change, needs_bytes=needs_bytes
+def open_folder(folder, experiment=None, *, allow_change=False, needs_bytes=0, record=None):
+    return run_folder.open_folder(
+        folder,
+        experiment or Experiment(),
+        allow_change=allow_change,
+        needs_bytes=needs_bytes,
+        record=record,
     )
 
 
@@ -198,25 +203,6 @@ def test_a_disk_too_full_for_the_checkpoints_is_refused(folder, monkeypatch):
     assert_refused(folder, fragments, needs_bytes=3_000_001)
 
 
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    run_folder.write_text(path, "first")
-    assert path.read_text() == "first"
-
-    def fail(self, target):
-        raise OSError("killed before the rename")
-
-    monkeypatch.setattr("pathlib.Path.replace", fail)
-    with pytest.raises(OSError, match="killed"):
-        run_folder.write_text(path, "second")
-    assert path.read_text() == "first"
-
-
-def test_text_written_aside_leaves_nothing_behind(tmp_path):
-    run_folder.write_text(tmp_path / "a.json", "x")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_seconds_add_up_over_launches(tmp_path):
     first = {"compile": 1.0, "step": 2.0, "total": 3.5}
     second = {"step": 4.0, "evaluation": 0.5, "total": 5.0}
@@ -245,3 +231,53 @@ def test_cost_is_that_of_the_whole_run(tmp_path, analysis, cost):
 
 def test_the_processor_has_a_name():
     assert run_folder.processor()
+
+
+LINES = [
+    ("a/1.png", "a", "train", "11"),
+    ("a/2.png", "a", "test", "22"),
+    ("b/1.png", "b", "train", "33"),
+]
+
+
+def record_of(lines, classes=("a", "b")):
+    return records.write(classes, lines)
+
+
+def test_a_record_is_kept(folder):
+    assert open_folder(folder, record=record_of(LINES)) == []
+    for name, text in record_of(LINES).items():
+        assert (folder / name).read_text() == text
+    assert open_folder(folder, record=record_of(LINES)) == []
+    assert open_folder(folder) == []  # a data set without one asks for nothing
+
+
+def test_images_that_came_and_went_are_told_of_and_recorded(folder):
+    open_folder(folder, record=record_of(LINES))
+    now = record_of([*LINES[:2], *((f"b/{i}.png", "b", "train", f"4{i}") for i in range(12))])
+    added, gone = open_folder(folder, record=now)
+    assert added.startswith("Since the run began: 12 new images (b/0.png; ")
+    assert added.endswith("b/9.png; ... and 2 more).")
+    assert gone == "Since the run began: 1 images gone (b/1.png)."
+    assert (folder / "splits.csv").read_text() == now["splits.csv"]
+
+
+def test_images_in_another_split_are_refused(folder):
+    open_folder(folder, record=record_of(LINES))
+    now = record_of([LINES[0], ("a/2.png", "a", "train", "22"), LINES[2]])
+    assert_refused(folder, ["images in another split: a/2.png: test -> train"], record=now)
+    assert_refused(
+        folder,
+        ["classes: b: 1 -> 2; bee: absent -> 1"],
+        record=record_of(LINES, ("a", "bee", "b")),
+    )
+    (said,) = open_folder(folder, record=now, allow_change=True)
+    assert "1 images in another split" in said
+    assert open_folder(folder, record=now) == []
+
+
+@pytest.mark.parametrize("name", ["splits.csv", "classes.json"])
+def test_a_damaged_record_is_refused(folder, name):
+    open_folder(folder, record=record_of(LINES))
+    (folder / name).write_text("damage")
+    assert_refused(folder, [f"record of splits in {folder}"], record=record_of(LINES))

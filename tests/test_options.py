@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from imgrec.errors import UserError
-from imgrec.training.options import keyword_options
+from imgrec.options import keyword_options
 
 
 def factory(*, rate: float = 0.9, steps: int = 3, nesterov: bool = True, name: str = "a", at=(1,)):
