@@ -7,14 +7,15 @@ augmentations are on. An augmentation that is off leaves nothing in the program.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped, UInt8
 
-from imgrec.augment import geometric, mix
-from imgrec.augment.erase import cutout
+from imgrec.augment import colour, geometric, mix, policies
+from imgrec.augment.erase import cutout, erasing
 from imgrec.config import AugmentConfig
 from imgrec.errors import UserError
 from imgrec.randomness import named
@@ -31,9 +32,13 @@ def build(
 ) -> Callable[[Array, Array, PRNGKeyArray], tuple[Array, Array]]:
     """The augmentation of a training batch as one pure function, to be called under jit.
 
-    In this order: pad_crop, flip, rotation, normalisation, cutout, mixup or cutmix. The last
-    two blend each example with the one before it in the batch; where both are on, each
-    example draws one of them.
+    In this order: random_resized_crop, pad_crop, flip, flip_vertical; rotation, translate,
+    scale, shear and perspective together, as one interpolation; the policy; brightness,
+    contrast, saturation, hue; greyscale, blur, sharpen, posterize, solarize, equalize,
+    autocontrast, invert; normalisation; cutout, erasing; mixup or cutmix. The last two blend
+    each example with the one before it in the batch; where both are on, each example draws
+    one of them. Levels are whole numbers up to the normalisation, except that what is
+    interpolated goes into it unrounded where neither a policy nor a colour is to change.
 
     Args:
       config: what is on, and how strong.
@@ -55,20 +60,22 @@ def build(
     height, width, _ = image_shape
     offset, factor = _offset_and_factor(255, mean, std)
 
+    policy = policies.create(config)
+
     def augment_one(
         image: UInt8[Array, "height width channels"], key: PRNGKeyArray
     ) -> Float[Array, "height width channels"]:
-        if config.pad_crop:
-            image = geometric.pad_crop(
-                image, named(key, "pad_crop"), config.pad_crop, config.pad_mode
-            )
-        if config.flip:
-            image = geometric.flip(image, named(key, "flip"))
-        if config.rotation:
-            image = geometric.rotation(image, named(key, "rotation"), config.rotation)
+        image = _moved(config, image, key)
+        if policy or _recolours(config):
+            image = image if image.dtype == jnp.uint8 else geometric.to_uint8(image)
+            if policy:
+                image = policy(image, named(key, "policy"), config.fill)
+            image = _recoloured(config, image, key)
         image = image.astype(jnp.float32) - offset
         if config.cutout:
             image = cutout(image, named(key, "cutout"), config.cutout)
+        if config.erasing:
+            image = _erased(config, image, named(key, "erasing"), offset)
         return image
 
     def mix_weights(key: PRNGKeyArray) -> Float[Array, "height width"]:
@@ -92,6 +99,116 @@ def build(
         return images * factor, targets
 
     return augment
+
+
+def _moved(
+    config: AugmentConfig, image: UInt8[Array, "height width channels"], key: PRNGKeyArray
+) -> Shaped[Array, "height width channels"]:
+    """The image with its pixels moved: uint8, or float32 where it is interpolated."""
+    if config.random_resized_crop:
+        image = geometric.random_resized_crop(
+            image, named(key, "random_resized_crop"), config.crop_area, config.crop_aspect
+        )
+    if config.pad_crop:
+        image = geometric.pad_crop(image, named(key, "pad_crop"), config.pad_crop, config.pad_mode)
+    if config.flip:
+        image = geometric.flip(image, named(key, "flip"))
+    if config.flip_vertical:
+        image = geometric.flip_vertical(image, named(key, "flip_vertical"))
+    height, width, _ = image.shape
+    others = config.translate, config.shear, config.perspective, config.fill
+    if config.rotation and not any(others) and config.scale == (1, 1):
+        return geometric.rotation(image, named(key, "rotation"), config.rotation)
+    points = _points(config, height, width, key)
+    return image if points is None else geometric.warp(image, points, config.fill)
+
+
+def _points(
+    config: AugmentConfig, height: int, width: int, key: PRNGKeyArray
+) -> geometric.Points | None:
+    """What each pixel of the image is read from, or None: from its own place."""
+
+    def uniform(name: str, shape: tuple[int, ...], low: float, high: float) -> Array:
+        return jax.random.uniform(named(key, name), shape, minval=low, maxval=high)
+
+    affine: dict[str, Any] = {}
+    if config.rotation:
+        affine["degrees"] = uniform("rotation", (), -config.rotation, config.rotation)
+    if config.translate:
+        shift = uniform("translate", (2,), -config.translate, config.translate)
+        affine["shift"] = (shift[0] * height, shift[1] * width)
+    if config.scale != (1, 1):
+        affine["scale"] = uniform("scale", (), *config.scale)
+    if config.shear:
+        slopes = jnp.tan(jnp.deg2rad(uniform("shear", (2,), -config.shear, config.shear)))
+        affine["shear"] = (slopes[0], slopes[1])
+    if not affine and not config.perspective:
+        return None
+
+    if config.perspective:
+        corners = geometric.random_corners(named(key, "perspective"), config.perspective)
+        points = geometric.perspective(corners, height, width)
+    else:
+        points = geometric.centred(height, width)
+    return geometric.affine(points, geometric.inverse_matrix(height, width, **affine))
+
+
+def _recolours(config: AugmentConfig) -> bool:
+    """Whether anything is on that changes colours, policies apart."""
+    return any(getattr(config, name) for name in (*_JITTER, *_CHANCES))
+
+
+def _recoloured(
+    config: AugmentConfig, image: UInt8[Array, "height width channels"], key: PRNGKeyArray
+) -> UInt8[Array, "height width channels"]:
+    """The image after all that changes colours, policies apart."""
+    image = colour.jitter(image, key, **{name: getattr(config, name) for name in _JITTER})
+    for name, change in _CHANCES.items():
+        probability = getattr(config, name)
+        if probability:
+            for_chance, for_change = jax.random.split(named(key, name))
+            changed = change(config, image, for_change)
+            image = jnp.where(jax.random.bernoulli(for_chance, probability), changed, image)
+    return image
+
+
+def _blurred(
+    config: AugmentConfig, image: UInt8[Array, "height width channels"], key: PRNGKeyArray
+) -> UInt8[Array, "height width channels"]:
+    low, high = config.blur_sigma
+    return colour.blur(image, jax.random.uniform(key, minval=low, maxval=high), high)
+
+
+_JITTER = ("brightness", "contrast", "saturation", "hue")
+_CHANCES: dict[str, Callable[[AugmentConfig, Array, PRNGKeyArray], Array]] = {
+    "greyscale": lambda config, image, key: colour.greyscale(image),
+    "blur": _blurred,
+    "sharpen": lambda config, image, key: colour.sharpness(image, config.sharpen_factor),
+    "posterize": lambda config, image, key: colour.posterize(image, config.posterize_bits),
+    "solarize": lambda config, image, key: colour.solarize(image, config.solarize_threshold),
+    "equalize": lambda config, image, key: colour.equalize(image),
+    "autocontrast": lambda config, image, key: colour.autocontrast(image),
+    "invert": lambda config, image, key: colour.invert(image),
+}
+
+
+def _erased(
+    config: AugmentConfig,
+    image: Float[Array, "height width channels"],
+    key: PRNGKeyArray,
+    offset: Float[np.ndarray, " channels"],
+) -> Float[Array, "height width channels"]:
+    """A centred image with a random box set to the mean, or to noise of all levels."""
+    for_box, for_noise = jax.random.split(key)
+    height, width, _ = image.shape
+    hidden = erasing(
+        for_box, height, width, config.erasing, config.erasing_area, config.erasing_aspect
+    )
+    content: Array | int = 0
+    if config.erasing_fill == "noise":
+        noise = jax.random.bits(for_noise, image.shape, jnp.uint8)
+        content = noise.astype(jnp.float32) - offset
+    return jnp.where(hidden[..., None], content, image)
 
 
 def normalise(
@@ -145,6 +262,10 @@ def _check(
             f"be 0 (off) to {side}; half of the side is usual: "
             f"--config.augment.cutout={side // 2}"
         )
+    if channels not in (1, 3):
+        _refuse_channels(config, (*_NEEDS_COLOUR, *_NEEDS_GREY), channels, "1 or 3 channels")
+    if channels == 1:
+        _refuse_channels(config, _NEEDS_COLOUR, channels, "3 channels: grey has no colour")
     for name, values in {"mean": mean, "std": std}.items():
         if len(values) != channels:
             raise UserError(
@@ -156,4 +277,21 @@ def _check(
             raise UserError(
                 f"config.augment.{name}={values} is not on the scale of images in [0, 1]: expected "
                 f"numbers from {lowest} to 1. Divide by 255 what was computed on [0, 255]."
+            )
+
+
+_NEEDS_COLOUR = ("saturation", "hue", "greyscale")
+_NEEDS_GREY = ("policy", "contrast")  # of three channels they take the grey picture
+
+
+def _refuse_channels(
+    config: AugmentConfig, names: tuple[str, ...], channels: int, needs: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value:
+            off = '""' if isinstance(value, str) else "0"
+            raise UserError(
+                f"config.augment.{name}={value} needs images of {needs}, but these have "
+                f"{channels}. Leave it out: --config.augment.{name}={off}"
             )

@@ -127,3 +127,31 @@ def test_box_is_clipped_at_the_borders():
     expected = np.zeros((5, 6), bool)
     expected[0:2, 4:6] = True
     np.testing.assert_array_equal(inside, expected)
+
+
+def test_vertical_flip_exchanges_top_and_bottom_half_of_the_time(image):
+    flipped = over_keys(lambda key: geometric.flip_vertical(jnp.asarray(image), key), 200)
+    exchanged = (flipped == image[::-1]).all(axis=(1, 2, 3))
+    assert (exchanged ^ (flipped == image).all(axis=(1, 2, 3))).all()
+    assert 60 < exchanged.sum() < 140
+
+
+def test_an_affine_map_of_everything_is_scipys():
+    """The inverse matrix against numpy's inverse of shear, then scale, rotation and shift."""
+    image = smooth_image()
+    angle, shift, scale, (by, bx) = np.deg2rad(20), (1.5, -2.0), 1.3, (0.2, -0.3)
+    rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inverse = np.linalg.inv(rotate @ (scale * np.array([[1, by], [bx, 1]])))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    expected = ndimage.affine_transform(
+        image[..., 0].astype(np.float64),
+        inverse,
+        center - inverse @ (center + shift),
+        order=1,
+        mode="grid-constant",
+        cval=50,
+    )
+    matrix = geometric.inverse_matrix(*image.shape[:2], 20.0, shift, scale, (by, bx))
+    points = geometric.affine(geometric.centred(*image.shape[:2]), matrix)
+    found = geometric.warp(jnp.asarray(image), points, 50)[..., 0]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
