@@ -35,8 +35,26 @@ class DataConfig:
     batch_size: int = 128  # global: over all devices and hosts, before accumulation splits it
     validation: str = "10%"  # share or count cut from train; "0" for none
     split_seed: int = 0  # of the cut alone, so that seeds of a study share their splits
+    test: str = "10%"  # likewise, where nobody published a split: own folders and manifests
+    group: str = ""  # column of a manifest whose equal values never part between splits
     image_size: int = 0  # side to resize to on the host; 0 keeps the data set's own
-    threads: int = 4  # that read and decode
+    channels: int = 0  # 1 or 3 that image files are converted to; 0 is 3, or what is published
+    crop: str = "none"  # the whole, squashed; or "center"; or "inception" (random, to train)
+    crop_fraction: float = 0.875  # of the resized shorter side that a centre crop keeps
+    crop_area: tuple[float, float] = (0.08, 1.0)  # shares of the area an Inception crop takes
+    crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # width over height of it
+    interpolation: str = "bilinear"  # or "bicubic"; both with antialiasing
+    on_bad_image: str = "error"  # or "skip": leave unreadable files out, and say how many
+    options: ConfigDict = field(default_factory=ConfigDict)  # the data set's own: scenes' knobs
+    mixture: tuple[tuple[str, float], ...] = ()  # more sets to train on, by weight beside 1
+    sampling: str = "shuffle"  # or "class_balanced": every class equally often
+    per_class: int = 0  # most training images of a class; 0 is all
+    imbalance: float = 1.0  # first class over last, the sizes between falling exponentially
+    label_noise: float = 0.0  # share of training labels that are made wrong
+    label_noise_kind: str = "symmetric"  # any wrong class; or "asymmetric": a similar one
+    resident: str = "auto"  # the training set whole on the device: "on", "off", or if it fits
+    workers: int = 0  # processes that read and decode beside this one; 0 for threads alone
+    threads: int = 4  # that read and decode, in each process
     prefetch: int = 2  # batches held ready on the device
 
 
@@ -44,11 +62,42 @@ class DataConfig:
 class AugmentConfig:
     """What happens to training images on the device, in this order, keyed per example."""
 
+    random_resized_crop: bool = False  # a random box, enlarged to the image's own size
+    crop_area: tuple[float, float] = (0.08, 1.0)  # shares of the area that the box takes
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width over height of it
     pad_crop: int = 0  # pixels padded on each side before a random crop to the same size
     pad_mode: str = "constant"  # or "reflect"
     flip: bool = False  # left and right, with probability one half
+    flip_vertical: bool = False  # top and bottom, with probability one half
     rotation: float = 0.0  # largest angle in degrees
+    translate: float = 0.0  # largest shift along each axis, as a share of the side
+    scale: tuple[float, float] = (1.0, 1.0)  # least and most; above 1 enlarges
+    shear: float = 0.0  # largest angle in degrees, along each axis
+    perspective: float = 0.0  # farthest that a corner moves along each axis, in half sides
+    fill: int = 0  # level, 0 to 255, outside of what is rotated, shifted, ... or a policy moves
+    policy: str = ""  # randaugment, trivialaugment, autoaugment_cifar10, augmix, three_augment, ...
+    options: ConfigDict = field(default_factory=ConfigDict)  # the policy's own: n, m, severity, ...
+    brightness: float = 0.0  # factors are drawn from 1 - this to 1 + this
+    contrast: float = 0.0  # likewise
+    saturation: float = 0.0  # likewise
+    hue: float = 0.0  # largest turn, as a share of the colour circle; at most 0.5
+    greyscale: float = 0.0  # probability, as all that follow up to `erasing`
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels; drawn uniformly
+    sharpen: float = 0.0
+    sharpen_factor: float = 2.0  # 0 blurs, 1 changes nothing
+    posterize: float = 0.0
+    posterize_bits: int = 4  # that stay
+    solarize: float = 0.0
+    solarize_threshold: int = 128  # levels from it on are inverted
+    equalize: float = 0.0
+    autocontrast: float = 0.0
+    invert: float = 0.0
     cutout: int = 0  # side in pixels of the square set to the mean
+    erasing: float = 0.0  # probability
+    erasing_area: tuple[float, float] = (0.02, 0.33)  # shares of the area that are hidden
+    erasing_aspect: tuple[float, float] = (0.3, 3.3)  # width over height of the hidden box
+    erasing_fill: str = "mean"  # or "noise": every level of every pixel at random
     mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0 is off
     cutmix: float = 0.0  # alpha; with mixup on as well, each example draws one of the two
     mean: tuple[float, ...] = ()  # of the normalisation, on the scale [0, 1]; () is the data set's
@@ -67,7 +116,9 @@ class ModelConfig:
 class InitConfig:
     """Where parameters start from."""
 
-    weights: str = ""  # a run folder, whose best variables are taken; "" is the model's own way
+    # A run folder, whose best variables are taken, or a file of weights (safetensors, a PyTorch
+    # state dict, .npz of big_vision); "" is the model's own way.
+    weights: str = ""
 
 
 @dataclass
@@ -104,6 +155,7 @@ class TrainConfig:
 
     duration: str = "10ep"
     accumulate: int = 1  # parts that a batch is cut into, whose gradients are averaged
+    steps_per_call: int = 1  # steps in one call of the compiled program, for a resident set
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the moving average of parameters and statistics; 0 is off
     compute_dtype: str = "float32"  # or "bfloat16"; parameters stay float32
@@ -213,8 +265,12 @@ def _floats_as_ints(value: Any) -> Any:
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line "field: was -> is" for each field in which two `to_dict` values differ."""
-    was, is_now = flatten(saved), flatten(now)
+    """One line "field: was -> is" for each field in which two `to_dict` values differ.
+
+    A field that the saved one lacks, since it is newer, had its default.
+    """
+    defaults = flatten(to_dict(Experiment()))
+    was, is_now = defaults | flatten(saved), flatten(now)
     absent = "(not set)"
     return [
         f"{name}: {was.get(name, absent)!r} -> {is_now.get(name, absent)!r}"
@@ -234,9 +290,16 @@ def validate(experiment: Experiment) -> None:
     one_of = {
         "task": (c.task, ("classification",)),
         "augment.pad_mode": (c.augment.pad_mode, ("constant", "reflect")),
+        "augment.erasing_fill": (c.augment.erasing_fill, ("mean", "noise")),
         "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
         "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),
         "eval.select": (c.eval.select, ("best", "last")),
+        "data.crop": (c.data.crop, ("none", "center", "inception")),
+        "data.sampling": (c.data.sampling, ("shuffle", "class_balanced")),
+        "data.label_noise_kind": (c.data.label_noise_kind, ("symmetric", "asymmetric")),
+        "data.resident": (c.data.resident, ("auto", "on", "off")),
+        "data.interpolation": (c.data.interpolation, ("bilinear", "bicubic")),
+        "data.on_bad_image": (c.data.on_bad_image, ("error", "skip")),
     }
     for name, (value, choices) in one_of.items():
         if value not in choices:
@@ -248,16 +311,23 @@ def validate(experiment: Experiment) -> None:
         "data.batch_size": (c.data.batch_size, 1, inf),
         "data.split_seed": (c.data.split_seed, 0, 2**32 - 1),
         "data.image_size": (c.data.image_size, 0, inf),
+        "data.channels": (c.data.channels, 0, 4),
+        "data.crop_fraction": (c.data.crop_fraction, 0.01, 1),
+        "data.crop_area": (c.data.crop_area[0], 0, c.data.crop_area[1]),
+        "data.crop_area[1]": (c.data.crop_area[1], 1e-6, 1),
+        "data.crop_aspect": (c.data.crop_aspect[0], 1e-3, c.data.crop_aspect[1]),
+        "data.crop_aspect[1]": (c.data.crop_aspect[1], 1e-3, 1e3),
+        "data.per_class": (c.data.per_class, 0, inf),
+        "data.imbalance": (c.data.imbalance, 1, inf),
+        "data.label_noise": (c.data.label_noise, 0, 1),
+        "data.workers": (c.data.workers, 0, 1024),
         "data.threads": (c.data.threads, 1, inf),
         "data.prefetch": (c.data.prefetch, 1, inf),
-        "augment.pad_crop": (c.augment.pad_crop, 0, inf),
-        "augment.rotation": (c.augment.rotation, 0, 180),
-        "augment.cutout": (c.augment.cutout, 0, inf),
-        "augment.mixup": (c.augment.mixup, 0, inf),
-        "augment.cutmix": (c.augment.cutmix, 0, inf),
+        **_augment_limits(c.augment),
         "optimizer.learning_rate": (c.optimizer.learning_rate, 0, inf),
         "optimizer.weight_decay": (c.optimizer.weight_decay, 0, inf),
         "optimizer.clip_norm": (c.optimizer.clip_norm, 0, inf),
+        "train.steps_per_call": (c.train.steps_per_call, 1, inf),
         "train.accumulate": (c.train.accumulate, 1, inf),
         "train.label_smoothing": (c.train.label_smoothing, 0, 0.999),
         "train.ema": (c.train.ema, 0, 0.999999),
@@ -271,6 +341,26 @@ def validate(experiment: Experiment) -> None:
         if not (low <= number <= high and math.isfinite(number)):
             limits = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
             raise UserError(f"config.{name}={number} is impossible; it must be {limits}.")
+    for name, weight in c.data.mixture:
+        if not (0 < weight < inf):
+            raise UserError(
+                f"config.data.mixture gives {name!r} the weight {weight}; expected > 0."
+            )
+    if c.data.mixture and c.data.sampling != "shuffle":
+        raise UserError(
+            "config.data.mixture draws by the weights of its data sets, and "
+            f"config.data.sampling={c.data.sampling!r} by classes; set one of them."
+        )
+    if c.data.per_class and c.data.imbalance > 1:
+        raise UserError(
+            "config.data.per_class makes all classes equally large, and config.data.imbalance "
+            "unequally; set one of them."
+        )
+    if c.data.workers and c.data.resident == "on":
+        raise UserError(
+            "config.data.workers read batches on the host, which config.data.resident='on' "
+            "leaves nothing to do; set one of them."
+        )
     axes = (c.mesh.data, c.mesh.fsdp, c.mesh.tensor)
     if 0 in axes or axes.count(-1) > 1:
         raise UserError(
@@ -302,6 +392,52 @@ def validate(experiment: Experiment) -> None:
                 raise UserError(f"config.{name}: {regex!r} is no regex ({error}).") from None
     if len(c.augment.mean) != len(c.augment.std):
         raise UserError("config.augment.mean and config.augment.std need the same length.")
+
+
+def _augment_limits(a: AugmentConfig) -> dict[str, tuple[int | float, ...]]:
+    """Value, least and most of each number, by name."""
+    limits: dict[str, tuple[int | float, ...]] = {
+        "pad_crop": (a.pad_crop, 0, math.inf),
+        "rotation": (a.rotation, 0, 180),
+        "translate": (a.translate, 0, 1),
+        "shear": (a.shear, 0, 44),  # at 45 along both axes nothing is left of the image
+        "perspective": (a.perspective, 0, 0.45),  # from 0.5 on corners may fall in one line
+        "fill": (a.fill, 0, 255),
+        "brightness": (a.brightness, 0, 10),
+        "contrast": (a.contrast, 0, 10),
+        "saturation": (a.saturation, 0, 10),
+        "hue": (a.hue, 0, 0.5),
+        "sharpen_factor": (a.sharpen_factor, 0, 10),
+        "posterize_bits": (a.posterize_bits, 0, 8),
+        "solarize_threshold": (a.solarize_threshold, 0, 256),
+        "cutout": (a.cutout, 0, math.inf),
+        "mixup": (a.mixup, 0, math.inf),
+        "cutmix": (a.cutmix, 0, math.inf),
+    }
+    for name in (
+        "greyscale",
+        "blur",
+        "sharpen",
+        "posterize",
+        "solarize",
+        "equalize",
+        "autocontrast",
+        "invert",
+        "erasing",
+    ):
+        limits[name] = (getattr(a, name), 0, 1)
+    for name, low, high in (
+        ("crop_area", 1e-6, 1),
+        ("crop_aspect", 1e-3, 1e3),
+        ("scale", 0.1, 10),
+        ("blur_sigma", 0.05, 20),
+        ("erasing_area", 1e-6, 1),
+        ("erasing_aspect", 1e-3, 1e3),
+    ):
+        least, most = getattr(a, name)
+        limits[f"{name}[0]"] = (least, low, most)
+        limits[f"{name}[1]"] = (most, low, high)
+    return {f"augment.{name}": limit for name, limit in limits.items()}
 
 
 def _check_types(value: Any, expected: Any, path: str) -> None:

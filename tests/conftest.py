@@ -1,9 +1,13 @@
 """Eight simulated devices, annotations checked at run time, and no warning unnoticed."""
 
 import atexit
+import io
 import os
 import shutil
+import tarfile
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 # Many tests, and the processes some of them start, compile the same programs.
 compiled = tempfile.mkdtemp(prefix="imgrec-compiled-")
@@ -23,8 +27,10 @@ from jaxtyping import install_import_hook
 
 install_import_hook("imgrec", "beartype.beartype").__enter__()
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from imgrec.config import (
     CheckpointConfig,
@@ -53,3 +59,72 @@ def tiny() -> Experiment:
         checkpoint=CheckpointConfig(every="2st"),
         log=LogConfig(every="2st", tensorboard=False),
     )
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> Callable[..., bytes]:
+    """jpeg(seed, width=, height=): a file of smooth noise, told apart by its seed."""
+
+    def encode(seed: int, width: int = 40, height: int = 32) -> bytes:
+        coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        smooth.save(stream, "JPEG", quality=90)
+        return stream.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def write_imagenet(jpeg) -> Callable[..., dict[str, bytes]]:
+    """write_imagenet(folder): the official archives with 20 images of each of 2 classes, and a
+    validation split of 6 with a list of its labels; returns the files by "CLASS/FILE" or "FILE".
+    """
+
+    def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+    def write(folder: Path) -> dict[str, bytes]:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as outer:
+            # Not in order, as nobody promises that.
+            for c, wnid in ((1, "n01443537"), (0, "n01440764")):
+                stream = io.BytesIO()
+                with tarfile.open(fileobj=stream, mode="w") as inner:
+                    for i in reversed(range(20)):
+                        name = f"{wnid}_{i}.JPEG"
+                        content = jpeg(100 * c + i, width=36 + i)
+                        files[f"{wnid}/{name}"] = content
+                        add(inner, name, content)
+                add(outer, f"{wnid}.tar", stream.getvalue())
+        with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as archive:
+            for i in range(1, 7):
+                name = f"ILSVRC2012_val_{i:08d}.JPEG"
+                files[name] = jpeg(1000 + i)
+                add(archive, name, files[name])
+        wnids = ["n01443537", "n01440764", "n01440764"] * 2
+        listed = folder / "imagenet_2012_validation_synset_labels.txt"
+        listed.write_text("\n".join(wnids) + "\n")
+        return files
+
+    return write
+
+
+@pytest.fixture
+def write_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """write_images(folder): noise in two classes, 60 files each; returns the folder."""
+    monkeypatch.setenv("IMGREC_CACHE", str(tmp_path / "cache"))
+
+    def write(folder: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for name in ("ant", "bee"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for i in range(60):
+                pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{i}.png")
+        return folder
+
+    return write

@@ -102,6 +102,15 @@ INF, NAN = float("inf"), float("nan")
         ("augment.pad_crop", (-1,)),
         ("augment.rotation", (-1.0, 181.0, NAN)),
         ("augment.cutout", (-1,)),
+        ("augment.translate", (-0.1, 1.1)),
+        ("augment.shear", (-1.0, 45.0)),
+        ("augment.perspective", (-0.1, 0.5)),
+        ("augment.fill", (-1, 256)),
+        ("augment.hue", (-0.1, 0.6)),
+        ("augment.blur", (-0.1, 1.1)),
+        ("augment.posterize_bits", (-1, 9)),
+        ("augment.solarize_threshold", (-1, 257)),
+        ("augment.erasing", (-0.1, 1.1)),
         ("augment.mixup", (-0.1, INF, NAN)),
         ("augment.cutmix", (-0.1, INF)),
         ("optimizer.learning_rate", (-0.1, INF, NAN)),
@@ -218,7 +227,8 @@ def test_to_dict_is_json():
 
 def test_to_dict_names_every_field():
     names = {f"{name}." for name in config.flatten(config.to_dict(Experiment()))}
-    empty = {"model.options.", "optimizer.options.", "schedule.options."}  # that hold nothing yet
+    sections = ("augment", "data", "model", "optimizer", "schedule")
+    empty = {f"{section}.options." for section in sections}  # that hold nothing yet
     assert names | empty == {f"{name}." for name in FIELDS}
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from imgrec import config, data
 from imgrec.config import DataConfig, Experiment
-from imgrec.data import ArraySource, Dataset, Info, Split
+from imgrec.data import ArraySource, Dataset, Info, Split, sampling
 from imgrec.errors import UserError
 from imgrec.training import loop, run_folder
 from imgrec.training.plan import plan
@@ -19,7 +19,8 @@ from imgrec.training.plan import plan
 CONFIGS = Path(__file__).parents[1] / "configs"
 ARGUMENTS = {"mnist_lenet": ["", "modern"], "mnist_cnn": ["", "fashion_mnist"]}
 ARGUMENTS["cifar10_resnet"] = ["", "cpu"]
-SLOW = {"cifar10_wrn", "cifar10_vit", "cifar100_resnet"}
+ARGUMENTS["scenes_cnn"] = ["", "hard", "cue"]
+SLOW = {"cifar10_wrn", "cifar10_vit", "cifar100_resnet", "imagenet_vit_s16"}
 SHAPES = {
     "mnist": (28, 28, 1, 10),
     "fashion_mnist": (28, 28, 1, 10),
@@ -65,18 +66,26 @@ def test_an_argument_it_does_not_know_is_refused(path, tmp_path):
         for case in CASES
     ],
 )
-def test_two_steps(path, argument, tmp_path, monkeypatch):
+def test_two_steps(path, argument, tmp_path, monkeypatch, write_imagenet, write_images):
     experiment = get_config(path, argument)
     if experiment.data.dataset in SHAPES:
         monkeypatch.setattr(data, "load", stand_in)
+    if experiment.data.dataset == "imagenet":
+        write_imagenet(tmp_path / "official")
+        experiment.data.root = str(tmp_path / "official")
+        experiment.data.image_size = 32
     experiment.data.batch_size = 8
-    experiment.data.validation = "16"
+    if experiment.data.dataset.startswith("folder:"):
+        experiment.data.dataset = f"folder:{write_images(tmp_path / 'images')}"
+    else:
+        experiment.data.validation = "16"
     experiment.schedule.warmup = "0st"
     experiment.train.duration = "2st"
     experiment.mesh.data = 1
     experiment.log.tensorboard = False
-    run_folder.open_folder(tmp_path, experiment, allow_change=False, needs_bytes=0)
-    outcome = loop.train(plan(experiment), tmp_path, Console(file=io.StringIO()))
+    run = tmp_path / "run"
+    run_folder.open_folder(run, experiment, allow_change=False, needs_bytes=0)
+    outcome = loop.train(plan(experiment), run, Console(file=io.StringIO()))
     assert outcome.step == 2
     assert math.isfinite(outcome.test["loss"])
 
@@ -100,4 +109,5 @@ def stand_in(wanted: DataConfig) -> Dataset:
         std=(0.25,) * shape[2],
         source="noise",
     )
-    return Dataset(split("train", 32), split("validation", 16), split("test", 16), info)
+    visits = sampling.shuffled(32)
+    return Dataset(split("train", 32), split("validation", 16), split("test", 16), info, visits)

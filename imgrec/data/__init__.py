@@ -9,59 +9,204 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from imgrec.config import DataConfig
-from imgrec.data import cifar, digits, idx, scenes, splits, tfds
-from imgrec.data.dataset import ArraySource, Dataset, Info, Official, Source, Split
-from imgrec.data.resize import resized
+from imgrec.data import (
+    cifar,
+    digits,
+    folder,
+    idx,
+    imagenet,
+    mixture,
+    prepared,
+    sampling,
+    scenes,
+    splits,
+    studies,
+    tfds,
+)
+from imgrec.data.dataset import ArraySource, Dataset, Info, Official, Source, Split, Subset
+from imgrec.data.sampling import Sampling
+from imgrec.data.view import View, viewed, with_channels
 from imgrec.errors import UserError, unknown
 
-__all__ = ["ArraySource", "Dataset", "Info", "Source", "Split", "load", "names", "root_folder"]
+__all__ = [
+    "ArraySource",
+    "Dataset",
+    "Info",
+    "Source",
+    "Split",
+    "load",
+    "load_official",
+    "names",
+    "root_folder",
+    "view_of",
+]
 
-# name -> function of the folder that holds official files.
-_NAMED: Mapping[str, Callable[[Path], Official]] = {
-    "cifar10": lambda root: cifar.load(cifar.CIFAR10, root),
-    "cifar100": lambda root: cifar.load(cifar.CIFAR100, root),
-    "digits": lambda root: digits.load(),
-    "fashion_mnist": lambda root: idx.load(idx.FASHION_MNIST, root),
-    "mnist": lambda root: idx.load(idx.MNIST, root),
-    "scenes": lambda root: scenes.load(),
+# name -> function of the configuration and the folder that holds official files.
+_NAMED: Mapping[str, Callable[[DataConfig, Path], Official]] = {
+    "cifar10": lambda config, root: cifar.load(cifar.CIFAR10, root),
+    "cifar100": lambda config, root: cifar.load(cifar.CIFAR100, root),
+    "digits": lambda config, root: digits.load(),
+    "fashion_mnist": lambda config, root: idx.load(idx.FASHION_MNIST, root),
+    "imagenet": lambda config, root: imagenet.load(root, config.channels),
+    "mnist": lambda config, root: idx.load(idx.MNIST, root),
+    "scenes": lambda config, root: scenes.load(config),
 }
-# "prefix:ARGUMENT" -> function of the argument and the folder.
-_PREFIXED: Mapping[str, tuple[str, Callable[[str, Path], Official]]] = {
-    "tfds": ("NAME", tfds.load),
+_WITH_OPTIONS = ("scenes",)  # names and prefixes that read `config.options`
+# "prefix:ARGUMENT" -> function of the argument, the configuration and the folder.
+_PREFIXED: Mapping[str, tuple[str, Callable[[str, DataConfig, Path], Official]]] = {
+    "folder": ("PATH", lambda path, config, root: folder.load(path, config)),
+    "prepared": (
+        "PATH",
+        lambda path, config, root: prepared.load(
+            Path(path).expanduser(), config.channels, f"prepared:{path}"
+        ),
+    ),
+    "tfds": ("NAME", lambda name, config, root: tfds.load(name, root, config.channels)),
 }
 
 
 def load(config: DataConfig) -> Dataset:
     """Loads the data set that the configuration names, and cuts validation from its train split.
 
+    What studies do to the training split (mixing others in, a cap a class, a long tail, wrong
+    labels) comes after the cut, so that validation is not touched by it.
+
     Args:
-      config: `dataset`, `root`, `validation`, `split_seed` and `image_size` are read.
+      config: all of it but the batch size and how batches are read.
 
     Raises:
       UserError: no such data set, its files are missing or damaged, its images differ in size
-        and `image_size` is 0, or the validation cut is impossible.
+        and `image_size` is 0, or what is asked of its training split cannot be.
     """
-    official = _load_official(config.dataset, root_folder(config))
-    train, test, info = official.train, official.test, official.info
-    if config.image_size:
-        train, test = resized(train, config.image_size), resized(test, config.image_size)
-        shape = (config.image_size, config.image_size, info.image_shape[2])
-        info = dataclasses.replace(info, image_shape=shape)
-    elif 0 in info.image_shape:
+    _check_options(config)
+    train, test, held_out, info = _seen(config)
+    rows = np.arange(len(train))
+    validation: Split | None
+    if held_out is not None:
+        validation = Split("validation", held_out, np.arange(len(held_out)))
+    else:
+        rows, validation_rows = splits.cut(train, config.validation, config.split_seed)
+        validation = None
+        if validation_rows is not None:
+            validation = Split("validation", train, validation_rows)
+    train, rows, info = _studied(config, train, rows, info)
+    train_split, sampling = _sampled(config, Split("train", train, rows), info)
+    return Dataset(
+        train=train_split,
+        validation=validation,
+        test=Split("test", test, np.arange(len(test))),
+        info=info,
+        sampling=sampling,
+    )
+
+
+class _Seen(NamedTuple):
+    """A published data set whose images are as the configuration wants them seen."""
+
+    train: Source
+    test: Source
+    validation: Source | None
+    info: Info
+
+
+def _seen(config: DataConfig) -> _Seen:
+    official = load_official(config)
+    info = official.info
+    if 0 in info.image_shape and not config.image_size:
         raise UserError(
             f"The images of {config.dataset!r} differ in size, and a batch needs one size. Set "
             "one with --config.data.image_size=224 (224 is usual for photographs)."
         )
-    train_rows, validation_rows = splits.cut(train, config.validation, config.split_seed)
-    return Dataset(
-        train=Split("train", train, train_rows),
-        validation=None if validation_rows is None else Split("validation", train, validation_rows),
-        test=Split("test", test, np.arange(len(test))),
-        info=info,
+    height, width, channels = info.image_shape
+    if config.channels not in (0, channels):
+        official = with_channels(official, config.channels)
+        info, channels = official.info, config.channels
+    shape = (config.image_size or height, config.image_size or width, channels)
+    view = view_of(config, channels)
+    return _Seen(
+        viewed(official.train, view),
+        viewed(official.test, view),
+        None if official.validation is None else viewed(official.validation, view),
+        dataclasses.replace(info, image_shape=shape),
+    )
+
+
+def _studied(
+    config: DataConfig, train: Source, rows: np.ndarray, info: Info
+) -> tuple[Source, np.ndarray, Info]:
+    """The training rows as a study wants them: fewer, long-tailed, or with wrong labels."""
+    labels, seed, said = train.labels()[rows], config.split_seed, []
+    if config.per_class:
+        rows = rows[studies.per_class(labels, config.per_class, seed)]
+        said.append(f"at most {config.per_class} training images a class")
+    if config.imbalance > 1:
+        rows = rows[studies.long_tailed(labels, info.num_classes, config.imbalance, seed)]
+        said.append(f"long-tailed by {config.imbalance:g}")
+    if config.label_noise:
+        targets = None
+        if config.label_noise_kind == "asymmetric":
+            targets = studies.confusions(info.name, info.class_names)
+        clean = train.labels()
+        wrong = clean.copy()
+        wrong[rows] = studies.noisy(
+            clean[rows], config.label_noise, targets, info.num_classes, seed
+        )
+        train = studies.Relabelled(train, wrong)
+        share = np.mean(wrong[rows] != clean[rows])
+        said.append(f"{share:.4g} of the training labels wrong ({config.label_noise_kind})")
+    if said:
+        info = dataclasses.replace(info, source=f"{info.source}; {', '.join(said)}")
+    return train, rows, info
+
+
+def _sampled(config: DataConfig, train: Split, info: Info) -> tuple[Split, Sampling]:
+    """The training split with what is mixed in, and how the stream visits it."""
+    if config.sampling == "class_balanced":
+        return train, sampling.class_balanced(train.labels())
+    if not config.mixture:
+        return train, sampling.shuffled(len(train))
+    sources: list[Source] = [Subset(train.source, train.rows)]
+    labels_of = [np.arange(info.num_classes, dtype=np.int32)]
+    for name, _ in config.mixture:
+        other = _seen(dataclasses.replace(config, dataset=name))
+        mixture.check_shapes((info, other.info))
+        sources.append(other.train)
+        labels_of.append(mixture.labels_in(info, other.info))
+    together = mixture.Concatenated(tuple(sources), tuple(labels_of))
+    chosen = sampling.mixture(
+        [len(source) for source in sources],
+        [1.0, *(weight for _, weight in config.mixture)],
+        [config.dataset, *(name for name, _ in config.mixture)],
+    )
+    return Split("train", together, np.arange(len(together))), chosen
+
+
+def _check_options(config: DataConfig) -> None:
+    """Refuses options where no data set reads them; one that is mixed in may."""
+    named = [config.dataset, *(name for name, _ in config.mixture)]
+    known = {*_NAMED, *_PREFIXED}
+    if config.options and {name.partition(":")[0] for name in named} <= known - {*_WITH_OPTIONS}:
+        raise UserError(
+            f"config.data.options.{min(config.options)}: the data set {config.dataset!r} takes no "
+            f"options; only {', '.join(map(repr, _WITH_OPTIONS))} does."
+        )
+
+
+def view_of(config: DataConfig, channels: int) -> View:
+    """The view of images that a configuration asks for."""
+    return View(
+        size=config.image_size,
+        channels=channels,
+        crop=config.crop,
+        crop_fraction=config.crop_fraction,
+        interpolation=config.interpolation,
+        area=config.crop_area,
+        aspect=config.crop_aspect,
     )
 
 
@@ -77,9 +222,15 @@ def root_folder(config: DataConfig) -> Path:
     return Path(folder).expanduser()
 
 
-def _load_official(name: str, root: Path) -> Official:
+def load_official(config: DataConfig) -> Official:
+    """The data set as its publishers cut it, its images as they are.
+
+    Raises:
+      UserError: no such data set, or its files are missing or damaged.
+    """
+    name, root = config.dataset, root_folder(config)
     if name in _NAMED:
-        return _NAMED[name](root)
+        return _NAMED[name](config, root)
     prefix, _, argument = name.partition(":")
     if prefix not in _PREFIXED:
         raise unknown("data set", name, names())
@@ -89,4 +240,4 @@ def _load_official(name: str, root: Path) -> Official:
             f"The data set {name!r} lacks its {placeholder}; write "
             f"--config.data.dataset={prefix}:{placeholder}, for example {prefix}:mnist."
         )
-    return loader(argument, root)
+    return loader(argument, config, root)

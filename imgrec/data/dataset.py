@@ -5,11 +5,14 @@ files on disk, a renderer. Everything downstream (batches, evaluation, reports) 
 splits only, so a new format is one new source.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer, UInt8
+from jaxtyping import Int32, Int64, Integer, Shaped, UInt8, UInt64
+
+from imgrec.data.sampling import Sampling
 
 Example = dict[str, Any]  # "image": uint8[H, W, C], "label": np.int32
 Batch = dict[str, np.ndarray]  # "image": uint8[n, H, W, C], "label": int32[n], ...
@@ -28,6 +31,8 @@ class Info:
       mean: of the official training images before any resizing, per channel, scale [0, 1].
       std: likewise, over all pixels of all images.
       source: one line on where the images came from and how they were split.
+      record: text of files that a run keeps with it, by name: which image went to which split,
+        where that is not the publishers' choice.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Info:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+    record: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @runtime_checkable  # so that the tests can check annotations that name it
@@ -51,15 +57,63 @@ class Source(Protocol):
         """{"image": uint8[H, W, C], "label": np.int32} of one row."""
         ...
 
-    def gather(self, rows: Int64[np.ndarray, "batch"]) -> Batch:
+    def gather(
+        self, rows: Int64[np.ndarray, "batch"], words: UInt64[np.ndarray, "batch"] | None = None
+    ) -> Batch:
         """{"image": uint8[batch, H, W, C], "label": int32[batch]} of many rows at once.
 
         New arrays, which the caller may write to.
+
+        Args:
+          rows: which, in this order.
+          words: to train on, one random word an example, which alone decides what is random
+            on the host (the crop that is decoded). None asks for the view that is evaluated.
         """
         ...
 
     def labels(self) -> Int32[np.ndarray, "rows"]:
         """The labels of all rows, without decoding an image."""
+        ...
+
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """What else is known of each row, by name: the groups a manifest tells; {} for nothing."""
+        ...
+
+    @property
+    def residency(self) -> str:
+        """What the images to train on cost: "memory" where they lie there in full already,
+
+        "static" where they are read, decoded or rendered but always the same, "random" where
+        `words` decide what they show.
+        """
+        ...
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """Random access to labelled image files, not decoded; safe to read from several threads.
+
+    `imgrec.data.view.DecodedSource` makes a source of it.
+    """
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def encoded(self, row: int) -> bytes:
+        """The image file of one row, in any format that Pillow reads."""
+        ...
+
+    def labels(self) -> Int32[np.ndarray, "rows"]:
+        """The labels of all rows."""
+        ...
+
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """As of `Source`."""
+        ...
+
+    def where(self, row: int) -> str:
+        """Names the row's file for an error: "cats/1.jpg", "n01440764_18.JPEG in train.tar"."""
         ...
 
 
@@ -83,13 +137,54 @@ class ArraySource:
     def __getitem__(self, row: int) -> Example:
         return {"image": self.images[row], "label": self.targets[row]}
 
-    def gather(self, rows: Int64[np.ndarray, "batch"]) -> Batch:
-        """Copies of the rows, by one fancy index."""
+    def gather(
+        self, rows: Int64[np.ndarray, "batch"], words: UInt64[np.ndarray, "batch"] | None = None
+    ) -> Batch:
+        """Copies of the rows, by one fancy index; nothing is random here."""
         return {"image": self.images[rows], "label": self.targets[rows]}
 
     def labels(self) -> Int32[np.ndarray, "rows"]:
         """The labels of all rows."""
         return self.targets
+
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """Nothing more is known."""
+        return {}
+
+    residency = "memory"
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some rows of a source, as a source."""
+
+    source: Source
+    rows: Int64[np.ndarray, "examples"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Example:
+        return self.source[int(self.rows[row])]
+
+    def gather(
+        self, rows: Int64[np.ndarray, "batch"], words: UInt64[np.ndarray, "batch"] | None = None
+    ) -> Batch:
+        """As of the source."""
+        return self.source.gather(self.rows[rows], words)
+
+    def labels(self) -> Int32[np.ndarray, "examples"]:
+        """As of the source."""
+        return self.source.labels()[self.rows]
+
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """As of the source."""
+        return {name: values[self.rows] for name, values in self.source.columns().items()}
+
+    @property
+    def residency(self) -> str:
+        """As of the source."""
+        return self.source.residency
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,32 +204,51 @@ class Split:
     def __getitem__(self, position: int) -> Example:
         return self.source[int(self.rows[position])]
 
-    def gather(self, positions: Int64[np.ndarray, "batch"]) -> Batch:
-        """{"image": uint8[batch, H, W, C], "label": int32[batch]} of the positions given."""
-        return self.source.gather(self.rows[positions])
+    def gather(
+        self,
+        positions: Int64[np.ndarray, "batch"],
+        words: UInt64[np.ndarray, "batch"] | None = None,
+    ) -> Batch:
+        """{"image": uint8[batch, H, W, C], "label": int32[batch]} of the positions given.
+
+        With `words`, as `Source.gather` takes them, the images are views to train on.
+        """
+        return self.source.gather(self.rows[positions], words)
 
     def labels(self) -> Int32[np.ndarray, "examples"]:
         """The labels in the order of the split."""
         return self.source.labels()[self.rows]
 
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "examples"]]:
+        """What else is known of the examples, in the order of the split."""
+        return {name: values[self.rows] for name, values in self.source.columns().items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Official:
-    """A data set as its publishers cut it, before validation is taken from train."""
+    """A data set as its publishers cut it.
 
-    train: Source
-    test: Source
+    `validation` is None where they hold none out; it is then cut from train.
+    """
+
+    train: Source | Encoded
+    test: Source | Encoded
     info: Info
+    validation: Source | Encoded | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The splits an experiment works with; `validation` is None where none was asked for."""
+    """The splits an experiment works with; `validation` is None where none was asked for.
+
+    `sampling` says how the training stream visits `train`.
+    """
 
     train: Split
     validation: Split | None
     test: Split
     info: Info
+    sampling: Sampling
 
 
 def channel_statistics(source: Source, sample: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -14,6 +14,10 @@ def permutation(n: int, key: tuple[int, int]) -> Int64[np.ndarray, "{n}"]:
     return np.argsort(words(n, key), kind="stable").astype(np.int64)
 
 
-def words(n: int, key: tuple[int, int]) -> UInt64[np.ndarray, "{n}"]:
-    """`n` uniform 64-bit words of the Philox stream with this key (two numbers below 2**64)."""
-    return np.random.Philox(key=np.array(key, np.uint64)).random_raw(n)
+def words(n: int, key: tuple[int, int], stream: int = 0) -> UInt64[np.ndarray, "{n}"]:
+    """`n` uniform 64-bit words of the Philox stream with this key (two numbers below 2**64).
+
+    `stream` is the highest word of the counter: streams of one key never overlap.
+    """
+    counter = np.array([0, 0, 0, stream], np.uint64)
+    return np.random.Philox(key=np.array(key, np.uint64), counter=counter).random_raw(n)

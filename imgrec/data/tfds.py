@@ -2,23 +2,36 @@
 
 Data that TFDS has prepared as ArrayRecord files is read at random by `builder.as_data_source`,
 without TensorFlow; preparing it is a command of TFDS that needs TensorFlow once. Nothing is
-downloaded from here.
+downloaded from here. TFDS stores image files: they are handed on as they are, so that a crop is
+decoded with the rest of the view, and by the same decoder as images from anywhere else.
 """
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, Shaped, UInt64
+from PIL import Image
 
-from imgrec.data.dataset import Batch, Example, Info, Official, channel_statistics
+from imgrec.data.dataset import (
+    Batch,
+    Encoded,
+    Example,
+    Info,
+    Official,
+    Source,
+    channel_statistics,
+)
+from imgrec.data.view import DecodedSource, View
 from imgrec.errors import UserError
 
 _STATISTICS_SAMPLE = 1_000  # images that mean and standard deviation are taken from
 
 
-def load(name: str, root: Path) -> Official:
+def load(name: str, root: Path, channels: int = 0) -> Official:
     """Opens a prepared data set.
 
     The official split "test" is the test split; where it is missing or without labels (as in
@@ -28,16 +41,17 @@ def load(name: str, root: Path) -> Official:
       name: as TFDS writes it, with configuration and version where wanted
         ("mnist", "imagenet2012:5.1.0").
       root: what TFDS calls `data_dir`.
+      channels: 1 or 3 that images are converted to; 0 is what the images have.
 
     Raises:
       UserError: TFDS is not installed, does not know the name, has not prepared it in a format
-        with random access, or it has no images with class labels.
+        with random access, or it has no 8-bit images with class labels.
     """
     tfds = _import_tfds()
     builder = _prepared_builder(tfds, name, root)
     image_key, label_key = _keys(tfds, builder.info, name)
     sources = {
-        split: TfdsSource(tfds, builder, split, image_key, label_key)
+        split: TfdsImages(tfds, builder, split, image_key, label_key)
         for split in ("train", "test", "validation")
         if split in builder.info.splits and builder.info.splits[split].num_examples
     }
@@ -48,8 +62,23 @@ def load(name: str, root: Path) -> Official:
             "'train', and 'test' or 'validation' with labels."
         )
     feature = builder.info.features[label_key]
-    height, width, channels = _image_shape(builder.info, image_key, sources["train"])
-    mean, std = channel_statistics(sources["train"], _STATISTICS_SAMPLE)
+    height, width, stored = _image_shape(builder.info, image_key, sources["train"])
+    train: Source | Encoded = sources["train"]
+    tested: Source | Encoded = sources[test]
+    if stored in (1, 3):
+        channels = channels or stored
+        seen: Source = DecodedSource(sources["train"], View(size=0, channels=channels))
+    else:
+        # Pillow's conversion to grey or RGB would drop what the other channels hold.
+        if channels not in (0, stored):
+            raise UserError(
+                f"The images of 'tfds:{name}' have {stored} channels, which are kept; leave out "
+                f"--config.data.channels={channels}."
+            )
+        channels = stored
+        train = seen = TfdsSource(tfds, builder, "train", image_key, label_key)
+        tested = TfdsSource(tfds, builder, test, image_key, label_key)
+    mean, std = channel_statistics(seen, _STATISTICS_SAMPLE)
     info = Info(
         name=f"tfds:{name}",
         num_classes=feature.num_classes,
@@ -60,58 +89,93 @@ def load(name: str, root: Path) -> Official:
         source=f"{builder.info.full_name} prepared by TFDS in {root}, official splits "
         f"'train' (train) and '{test}' (test)",
     )
-    return Official(sources["train"], sources[test], info)
+    return Official(train, tested, info)
 
 
-class TfdsSource:
-    """One split of a prepared data set, decoded as it is read."""
+class TfdsImages:
+    """One split of a prepared data set, its image files not decoded."""
 
     def __init__(self, tfds: ModuleType, builder: Any, split: str, image_key: str, label_key: str):
         """Opens the split of a prepared builder; the keys name the features to read."""
         undecoded = {image_key: tfds.decode.SkipDecoding()}
-        self._records = builder.as_data_source(split=split)
-        self._undecoded = builder.as_data_source(split=split, decoders=undecoded)
+        self._records = builder.as_data_source(split=split, decoders=undecoded)
         self._image_key = image_key
         self._label_key = label_key
         self._num_classes = builder.info.features[label_key].num_classes
-        self._where = f"{builder.info.full_name}, split {split!r}"
+        self._split = f"{builder.info.full_name}, split {split!r}"
+        self._labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def encoded(self, row: int) -> bytes:
+        """The image file of one row."""
+        return bytes(self._records[row][self._image_key])
+
+    def labels(self) -> Int32[np.ndarray, "rows"]:
+        """The labels of all rows, in one pass over the records that decodes no image.
+
+        Raises:
+          UserError: one is out of range.
+        """
+        if self._labels is None:
+            labels = np.array([self.label(row) for row in range(len(self))], np.int32)
+            _check_labels(labels, self._num_classes, self._split)
+            self._labels = labels
+        return self._labels
+
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """Nothing more is told."""
+        return {}
+
+    def where(self, row: int) -> str:
+        """The record's place."""
+        return f"example {row} of {self._split}"
+
+    def label(self, row: int) -> int:
+        """The label of one row as it is stored, -1 where there is none."""
+        return int(self._records[row][self._label_key])
+
+
+class TfdsSource:
+    """One split of a prepared data set, decoded by TFDS as it is read."""
+
+    def __init__(self, tfds: ModuleType, builder: Any, split: str, image_key: str, label_key: str):
+        """Opens the split of a prepared builder; the keys name the features to read."""
+        self._records = builder.as_data_source(split=split)
+        self._files = TfdsImages(tfds, builder, split, image_key, label_key)
+        self._image_key = image_key
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, row: int) -> Example:
-        record = self._records[row]
-        image, label = record[self._image_key], int(record[self._label_key])
-        if image.dtype != np.uint8:
-            raise UserError(f"{self._where}: image {row} is {image.dtype}; expected uint8.")
-        self._check_label(row, label)
-        return {"image": image, "label": np.int32(label)}
+        return {"image": self._records[row][self._image_key], "label": self.labels()[row]}
 
-    def gather(self, rows: Int64[np.ndarray, "batch"]) -> Batch:
+    def gather(
+        self, rows: Int64[np.ndarray, "batch"], words: UInt64[np.ndarray, "batch"] | None = None
+    ) -> Batch:
         """Reads and decodes one record after the other."""
-        examples = [self[int(row)] for row in rows]
-        return {
-            "image": np.stack([example["image"] for example in examples]),
-            "label": np.array([example["label"] for example in examples], np.int32),
-        }
+        images = [self[int(row)]["image"] for row in rows]
+        return {"image": np.stack(images), "label": self.labels()[rows]}
 
     def labels(self) -> Int32[np.ndarray, "rows"]:
-        """The labels of all rows, in one pass over the records that decodes no image."""
-        labels = np.array([self.label(row) for row in range(len(self))], np.int32)
-        for row in np.flatnonzero((labels < 0) | (labels >= self._num_classes))[:1]:
-            self._check_label(int(row), int(labels[row]))
-        return labels
+        """As of `TfdsImages`."""
+        return self._files.labels()
 
-    def label(self, row: int) -> int:
-        """The label of one row as it is stored, -1 where there is none."""
-        return int(self._undecoded[row][self._label_key])
+    def columns(self) -> Mapping[str, Shaped[np.ndarray, "rows"]]:
+        """Nothing more is told."""
+        return {}
 
-    def _check_label(self, row: int, label: int) -> None:
-        if not 0 <= label < self._num_classes:
-            raise UserError(
-                f"{self._where}: label {label} of example {row} is out of range, expected 0 to "
-                f"{self._num_classes - 1}."
-            )
+    residency = "static"
+
+
+def _check_labels(labels: Int32[np.ndarray, "rows"], classes: int, split: str) -> None:
+    for row in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:
+        raise UserError(
+            f"{split}: label {labels[row]} of example {row} is out of range, expected 0 to "
+            f"{classes - 1}."
+        )
 
 
 def _import_tfds() -> ModuleType:
@@ -184,15 +248,20 @@ def _keys(tfds: ModuleType, info: Any, name: str) -> tuple[str, str]:
             f"'tfds:{name}' is no image classification set: expected an image and a class label, "
             f"it has {listed}."
         )
+    kind = np.dtype(features[image_key].np_dtype)
+    if kind != np.uint8:
+        raise UserError(f"The images of 'tfds:{name}' are {kind}; expected uint8.")
     return image_key, label_key
 
 
-def _labelled(source: TfdsSource) -> bool:
-    return source.label(0) >= 0
+def _labelled(images: TfdsImages) -> bool:
+    return images.label(0) >= 0
 
 
-def _image_shape(info: Any, image_key: str, source: TfdsSource) -> tuple[int, int, int]:
+def _image_shape(info: Any, image_key: str, images: TfdsImages) -> tuple[int, int, int]:
     height, width, channels = info.features[image_key].shape
     # What the declaration leaves open differs from image to image, but for the channels.
-    channels = channels or source[0]["image"].shape[-1]
+    if not channels:
+        with Image.open(io.BytesIO(images.encoded(0))) as first:
+            channels = 1 if first.mode in ("1", "L") else 3
     return (height, width, channels) if height and width else (0, 0, channels)

@@ -94,7 +94,7 @@ def make_split() -> Callable[..., Split]:
 
 @pytest.fixture(scope="session")
 def tfds_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which TFDS has prepared `even`, `uneven`, `boxes` and `old_format`."""
+    """A folder in which TFDS has prepared the small sets that tests ask for by name."""
     root = tmp_path_factory.mktemp("tfds")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -146,5 +146,11 @@ def tfds_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         corners = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
         boxed = [{"image": np.zeros((6, 5, 1), np.uint8), "box": corners}]
         prepare("boxes", box, {"train": boxed, "test": boxed})
+        four = {"image": tfds.features.Image(shape=(6, 5, 4)), "label": label}
+        seen = [{"image": np.full((6, 5, 4), i, np.uint8), "label": i % 3} for i in range(6)]
+        prepare("rgba", four, {"train": seen, "test": seen})
+        deep = {"image": tfds.features.Image(shape=(6, 5, 1), dtype=np.uint16), "label": label}
+        sixteen = [{"image": np.zeros((6, 5, 1), np.uint16), "label": 0}]
+        prepare("deep", deep, {"train": sixteen, "test": sixteen})
         prepare("old_format", grey, {"train": even(3), "test": even(3)}, "tfrecord")
     return root

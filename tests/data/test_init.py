@@ -5,18 +5,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import imgrec
 from imgrec import data
 from imgrec.config import DataConfig
-from imgrec.data import cifar, pipeline
+from imgrec.data import cifar, pipeline, preparing
 from imgrec.errors import UserError
 
-NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "scenes", "tfds:even"]
+NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder:", "imagenet", "mnist"]
+NAMES += ["prepared:digits", "scenes", "tfds:even"]
 
 
 @pytest.fixture
-def config_for(tmp_path, write_idx, write_cifar, small_cifar, request):
+def config_for(
+    tmp_path,
+    write_idx,
+    write_cifar,
+    small_cifar,
+    write_imagenet,
+    write_images,
+    request,
+    monkeypatch,
+):
     """config_for(name): a configuration whose root holds tiny files of that data set."""
 
     def make(name, **fields):
@@ -25,8 +36,18 @@ def config_for(tmp_path, write_idx, write_cifar, small_cifar, request):
             write_idx(root / name)
         elif "cifar" in name:
             write_cifar(getattr(cifar, name.upper()), root)
+        elif name == "imagenet":
+            write_imagenet(root)
+        elif name == "prepared:digits":
+            monkeypatch.chdir(tmp_path)
+            official = data.load_official(DataConfig(dataset="digits"))
+            preparing.prepare(official, Path("digits"), preparing.Settings(), "again")
         elif name.startswith("tfds"):
             root = request.getfixturevalue("tfds_root")
+        elif name.startswith("folder"):
+            name = f"folder:{write_images(root / 'images')}"
+            if fields.get("validation", "0") != "0":
+                fields["validation"] = "10%"  # what is split by content takes no count
         return DataConfig(dataset=name, root=str(root), **fields)
 
     return make
@@ -41,16 +62,19 @@ def test_every_registered_name_is_tested_here():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("image_size", [0, 12])
 def test_every_data_set_keeps_the_contract(config_for, name, image_size):
-    dataset = data.load(config_for(name, image_size=image_size, validation="3"))
+    if name == "imagenet":
+        image_size = image_size or 20  # its images differ in size
+    config = config_for(name, image_size=image_size, validation="3")
+    dataset = data.load(config)
     info = dataset.info
-    assert info.name == name
+    assert info.name == config.dataset and info.name.startswith(name)
     assert len(info.class_names) == info.num_classes and info.source
     assert len(info.mean) == len(info.std) == info.image_shape[2]
     assert all(0 < value < 1 for value in (*info.mean, *info.std))
     if image_size:
         assert info.image_shape[:2] == (image_size, image_size)
 
-    assert len(dataset.validation) == 3
+    assert len(dataset.validation) == 3 or config.validation != "3"
     for split in (dataset.train, dataset.validation, dataset.test):
         labels = split.labels()
         assert labels.dtype == np.int32 and labels.shape == (len(split),)
@@ -64,7 +88,8 @@ def test_every_data_set_keeps_the_contract(config_for, name, image_size):
             example = split[int(position)]
             assert (example["image"] == batch["image"][row]).all()
             assert example["label"] == labels[position] and example["label"].dtype == np.int32
-    assert set(dataset.train.rows).isdisjoint(dataset.validation.rows)
+    if dataset.validation.source is dataset.train.source:
+        assert set(dataset.train.rows).isdisjoint(dataset.validation.rows)
     assert dataset.test.source is not dataset.train.source
     assert next(pipeline.train_batches(dataset.train, batch_size=2, seed=0))["mask"].all()
 
@@ -97,6 +122,13 @@ def test_the_cut_follows_the_configuration(config_for):
 def test_unknown_names_get_the_nearest(given, meant):
     with pytest.raises(UserError, match=f"Unknown data set '{given}'. Did you mean '{meant}'"):
         data.load(DataConfig(dataset=given))
+
+
+@pytest.mark.parametrize("name", ["digits", "tfds:mnist"])
+def test_options_of_a_data_set_that_takes_none_are_refused(name):
+    config = DataConfig(dataset=name, options=ConfigDict({"occlusion": 0.5}))
+    with pytest.raises(UserError, match=r"options\.occlusion: the data set '.*' takes no options"):
+        data.load(config)
 
 
 @pytest.mark.parametrize("given", ["tfds", "tfds:"])

@@ -31,10 +31,11 @@ def test_stays_what_it_was():
     assert order.permutation(8, (0, 0)).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
 
 
-def test_words_are_philox4x64_10():
+@pytest.mark.parametrize("stream", [0, 3, 2**64 - 1])
+def test_words_are_philox4x64_10(stream):
     # The multiplications and additions of Salmon et al. (2011), ten rounds, by hand; numpy
     # counts its blocks from 1.
-    counter, key = [1, 0, 0, 0], [5, 6]
+    counter, key = [1, 0, 0, stream], [5, 6]
     wide, bits = 2**64, 64
     for _ in range(10):
         first, second = 0xD2E7470EE14C6C93 * counter[0], 0xCA5A826395121157 * counter[2]
@@ -45,4 +46,4 @@ def test_words_are_philox4x64_10():
             first % wide,
         ]
         key = [(key[0] + 0x9E3779B97F4A7C15) % wide, (key[1] + 0xBB67AE8584CAA73B) % wide]
-    assert order.words(4, (5, 6)).tolist() == counter
+    assert order.words(4, (5, 6), stream).tolist() == counter

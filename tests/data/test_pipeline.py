@@ -1,9 +1,12 @@
-import grain
+import contextlib
+import multiprocessing
+import os
+import signal
+
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
-from imgrec.data import pipeline
+from imgrec.data import Split, order, pipeline, sampling
 from imgrec.errors import UserError
 
 
@@ -47,11 +50,11 @@ def test_every_epoch_visits_every_example_once(make_split, n, batch_size):
     assert len(indices) == 3 * batch_size
     for epoch, visited in enumerate(indices):
         assert sorted(visited) == list(range(n))
-        assert (visited == pipeline.epoch_order(1, epoch, n)).all()
+        assert (visited == order.permutation(n, (1, epoch))).all()
 
 
 def test_epochs_and_seeds_differ():
-    orders = {tuple(pipeline.epoch_order(s, e, 30)) for s in range(3) for e in range(3)}
+    orders = {tuple(sampling.shuffled(30).epoch(s, e)) for s in range(3) for e in range(3)}
     assert len(orders) == 9
 
 
@@ -117,45 +120,101 @@ def test_state_is_one_small_number_at_any_step(make_split):
     state = dict.fromkeys(iterator.get_state(), 10**12)
     iterator.set_state(state)
     first, rest = divmod(3 * 10**12, 7)
-    expected = np.concatenate([pipeline.epoch_order(0, first + i, 7) for i in (0, 1)])
+    expected = np.concatenate([order.permutation(7, (0, first + i)) for i in (0, 1)])
     assert (next(iterator)["index"] == expected[rest : rest + 3]).all()
     assert iterator.get_state() == dict.fromkeys(state, 10**12 + 1)
 
 
-def test_state_passes_through_an_orbax_composite(make_split, tmp_path):
-    split = make_split(7)
-    iterator = pipeline.train_batches(split, batch_size=3, seed=0)
-    take(iterator, 4)
-    save = ocp.args.Composite(
-        state=ocp.args.StandardSave({"step": np.array(4)}),
-        data=grain.checkpoint.CheckpointSave(iterator),
-    )
-    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
-        manager.save(4, args=save)
-        manager.wait_until_finished()
-    rest = take(iterator, 6)
-
-    fresh = pipeline.train_batches(split, batch_size=3, seed=0)
-    restore = ocp.args.Composite(
-        state=ocp.args.StandardRestore({"step": np.array(0)}),
-        data=grain.checkpoint.CheckpointRestore(fresh),
-    )
-    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
-        restored = manager.restore(4, args=restore)
-    assert restored["state"]["step"] == 4
-    assert_equal(take(restored["data"], 6), rest)
-
-
 def test_an_order_is_computed_once_an_epoch(make_split, monkeypatch):
     asked = []
-    original = pipeline.epoch_order
+    original = sampling.Sampling.epoch
     monkeypatch.setattr(
-        pipeline,
-        "epoch_order",
-        lambda seed, epoch, n: asked.append(epoch) or original(seed, epoch, n),
+        sampling.Sampling,
+        "epoch",
+        lambda self, seed, epoch: asked.append(epoch) or original(self, seed, epoch),
     )
     take(pipeline.train_batches(make_split(10), batch_size=3, seed=0, threads=4, prefetch=4), 26)
     assert sorted(asked) == sorted(set(asked))
+
+
+def test_training_draws_one_word_an_example_that_hosts_share_out(make_split, monkeypatch):
+    drawn = []
+    original = Split.gather
+
+    def gather(self, positions, words=None):
+        drawn.append(None if words is None else words.tolist())
+        return original(self, positions, words)
+
+    monkeypatch.setattr(Split, "gather", gather)
+
+    def words_of(rows, k):
+        """What a host that has these rows of each batch of 6 draws for batch k."""
+        drawn.clear()
+        pipeline.TrainBatches(make_split(7), 6, rows, 5, sampling.shuffled(7))[k]
+        return drawn[0]
+
+    whole = [words_of(slice(0, 6), k) for k in (0, 1)]
+    for k in (0, 1):
+        assert [words_of(slice(i, i + 3), k) for i in (0, 3)] == [whole[k][:3], whole[k][3:]]
+    assert len({word for words in whole for word in words}) == 12
+    drawn.clear()
+    list(pipeline.eval_batches(make_split(4), batch_size=4))
+    assert drawn == [None]
+
+
+def test_a_stream_goes_on_under_another_number_of_hosts(make_split):
+    options = {"batch_size": 4, "seed": 2, "threads": 1}
+    expected = take(pipeline.train_batches(make_split(10), **options), 9)
+    alone = pipeline.train_batches(make_split(10), **options)
+    take(alone, 5)
+    shared = [
+        pipeline.train_batches(make_split(10), **options, process_index=p, process_count=2)
+        for p in (0, 1)
+    ]
+    for stream in shared:
+        stream.set_state(alone.get_state())
+    for batch in expected[5:8]:
+        halves = [next(stream) for stream in shared]
+        assert (joined(halves, "index") == batch["index"]).all()
+        assert (joined(halves, "image") == batch["image"]).all()
+    alone.set_state(shared[0].get_state())
+    assert_equal([next(alone)], expected[8:])
+
+
+@pytest.mark.slow  # processes that import the package take seconds to start
+def test_workers_change_nothing_and_a_stream_goes_on_under_any_number_of_them(make_split):
+    options = {"batch_size": 4, "seed": 2, "threads": 1}
+
+    def stream(workers, state=None):
+        made = pipeline.train_batches(make_split(10), **options, workers=workers)
+        if state is not None:
+            made.set_state(state)
+        return made
+
+    with contextlib.closing(stream(0)) as alone:
+        expected = take(alone, 13)
+    state = None
+    for workers, first, last in ((2, 0, 5), (3, 5, 8), (0, 8, 10), (1, 10, 13)):
+        with contextlib.closing(stream(workers, state)) as workers_stream:
+            assert_equal(take(workers_stream, last - first), expected[first:last])
+            state = workers_stream.get_state()
+    evaluated = pipeline.eval_batches(make_split(10), batch_size=4, workers=2)
+    assert_equal(list(evaluated), list(pipeline.eval_batches(make_split(10), batch_size=4)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_worker_that_dies_is_reported_with_what_to_do(make_split, monkeypatch):
+    stream = pipeline.train_batches(make_split(10), batch_size=4, seed=0, workers=2, prefetch=2)
+    next(stream)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(pipeline.WorkerDiedError, match=r"exit code -9 .*--config.data.workers"):
+        take(stream, 100)
+    stream.set_state({"next_index": 1})  # the rest can be read as if nothing had happened
+    with contextlib.closing(pipeline.train_batches(make_split(10), batch_size=4, seed=0)) as alone:
+        assert_equal([next(stream)], take(alone, 2)[1:])
+    stream.close()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
-from imgrec.data import resize as resize_module
+from imgrec.data import view as view_module
 from imgrec.data.dataset import ArraySource
-from imgrec.data.resize import ResizedSource, resize, resized
+from imgrec.data.view import View, ViewedSource, crop_box, see_array, viewed
+
+
+def resize(image, size):
+    return see_array(image, View(size, image.shape[-1]))
 
 
 def random_images(*shape):
@@ -50,11 +54,11 @@ def test_shrinking_does_not_alias():
 
 def test_in_memory_and_on_demand_agree(monkeypatch):
     source = ArraySource(random_images(5, 8, 8, 3), np.arange(5))
-    at_once = resized(source, 12)
+    at_once = viewed(source, View(12, 3))
     assert isinstance(at_once, ArraySource)
-    monkeypatch.setattr(resize_module, "_MOST_BYTES_IN_MEMORY", 100)
-    on_demand = resized(source, 12)
-    assert isinstance(on_demand, ResizedSource)
+    monkeypatch.setattr(view_module, "_MOST_BYTES_IN_MEMORY", 100)
+    on_demand = viewed(source, View(12, 3))
+    assert isinstance(on_demand, ViewedSource)
     rows = np.array([4, 0, 2])
     for batch in (at_once.gather(rows), on_demand.gather(rows)):
         assert batch["label"].tolist() == [4, 0, 2] and batch["label"].dtype == np.int32
@@ -66,4 +70,26 @@ def test_in_memory_and_on_demand_agree(monkeypatch):
 
 def test_images_of_the_right_size_are_kept():
     source = ArraySource(random_images(5, 8, 8, 3), np.arange(5))
-    assert resized(source, 8) is source
+    assert viewed(source, View(8, 3)) is source
+
+
+def test_inception_crops_stay_what_they_were():
+    # A run that is resumed draws them again.
+    view = View(224, 3, "inception")
+    boxes = [crop_box(500, 375, view, word) for word in (0, 1, 2**64 - 1)]
+    assert boxes == [
+        (56.0, 141.0, 230.0, 333.0),
+        (136.0, 27.0, 496.0, 340.0),
+        (8.0, 4.0, 471.0, 369.0),
+    ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (64, 64), (900, 40), (1, 7)])
+def test_inception_crops_keep_within_their_limits(width, height):
+    view = View(8, 3, "inception", area=(0.2, 0.6), aspect=(0.5, 2.0))
+    for word in range(200):
+        left, upper, right, lower = crop_box(width, height, view, word * 2**55)
+        assert 0 <= left < right <= width and 0 <= upper < lower <= height
+        w, h = right - left, lower - upper
+        if 0.5 < width / height < 2 and width > 1:
+            assert 0.19 < w * h / (width * height) < 0.61 and 0.49 < w / h < 2.05
