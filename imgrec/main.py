@@ -14,6 +14,7 @@ from absl import flags
 from rich.console import Console
 
 from imgrec import cli, config
+from imgrec.data.pipeline import WorkerDiedError
 from imgrec.training import dry_run, loop, run_folder, xla
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
@@ -35,19 +36,23 @@ def main(argv: list[str]) -> int:
         dry_run.report(planned, picture, console)
         return 0
 
-    run_folder.open_folder(
+    said = run_folder.open_folder(
         folder,
         experiment,
         allow_change=flag_values.allow_config_change,
         needs_bytes=(experiment.checkpoint.keep + 2) * planned.state_bytes,
+        record=planned.dataset.info.record,
     )
     console.print(dry_run.parameter_table(planned), markup=False)
-    for line in dry_run.describe(planned):
+    for line in (*dry_run.describe(planned), *said):
         console.print(line, markup=False)
     try:
         outcome = loop.train(planned, folder, console)
     except DivergenceError as error:
         print(f"error: {error} {' '.join(error.__notes__)}", file=sys.stderr)
+        return 1
+    except WorkerDiedError as error:
+        print(f"error: {error} The same command goes on from {folder}.", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -17,8 +17,8 @@ Variables = Mapping[str, Any]
 class Task(Protocol):
     """Pure functions that turn batches into losses and predictions."""
 
-    def init(self, key: Key[Array, ""]) -> tuple[Any, Any]:
-        """Initial (params, model_state)."""
+    def init(self, key: Key[Array, ""], images: Any = None) -> tuple[Any, Any]:
+        """Initial (params, model_state), computed from training images where the model asks."""
         ...
 
     def prepare(self, batch: Batch, key: Key[Array, ""]) -> Batch:

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
@@ -33,9 +34,21 @@ class Classification:
     std: tuple[float, ...]
     label_smoothing: float = 0.0
 
-    def init(self, key: Key[Array, ""]) -> tuple[Any, Any]:
-        """Initial (params, model_state); model_state holds the batch statistics."""
-        images = jnp.zeros((1, *self.image_shape), jnp.float32)
+    def init(
+        self,
+        key: Key[Array, ""],
+        images: UInt8[Array | np.ndarray, "batch height width channels"] | None = None,
+    ) -> tuple[Any, Any]:
+        """Initial (params, model_state); model_state holds the batch statistics.
+
+        Args:
+          key: of the random numbers.
+          images: raw training images, for a model whose initialisation is computed from some.
+        """
+        if images is None:
+            images = jnp.zeros((1, *self.image_shape), jnp.float32)
+        else:
+            images = augment.normalise(images, self.mean, self.std)
         variables = dict(self.module.init({"params": key}, images, train=False))
         params = variables.pop("params")
         variables.pop("intermediates", None)

@@ -19,6 +19,7 @@ from orbax.checkpoint import args
 
 from imgrec.errors import UserError
 from imgrec.training.feed import DeviceFeed
+from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
 from imgrec.training.window import DivergenceError
 
@@ -40,7 +41,11 @@ class Checkpoints:
         self._best = _manager(self.folder / "best", 1)
 
     def save(
-        self, step: int, state: TrainState, feed: DeviceFeed, window: list[dict[str, float]]
+        self,
+        step: int,
+        state: TrainState,
+        feed: DeviceFeed | ResidentFeed,
+        window: list[dict[str, float]],
     ) -> None:
         """Saves the whole state of the run; returns once it is copied, before it is written."""
         if step in self._latest.all_steps():
@@ -60,7 +65,7 @@ class Checkpoints:
         return self._latest.latest_step()
 
     def restore(
-        self, like: TrainState, shardings: TrainState, feed: DeviceFeed
+        self, like: TrainState, shardings: TrainState, feed: DeviceFeed | ResidentFeed
     ) -> tuple[TrainState, list[dict[str, float]]]:
         """The newest state and its metric window; `feed` is set to its place in the data.
 

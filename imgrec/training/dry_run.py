@@ -1,13 +1,17 @@
 """The dry run: what an experiment would do and cost, in seconds, with nothing trained."""
 
+import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from clu import parameter_overview
 from rich.console import Console
 
 from imgrec.reporting import plots
+from imgrec.training import resident
 from imgrec.training.pictures import augmented_grid
 from imgrec.training.plan import Plan
 
@@ -22,7 +26,8 @@ def report(plan: Plan, picture: Path, console: Console) -> None:
     """
     c = plan.experiment
     console.print(parameter_table(plan), highlight=False)
-    batch = next(plan.feed())
+    with contextlib.closing(plan.feed()) as feed:
+        batch = next(feed)
     flops = step_flops(plan, batch)
     memory = memory_bytes(plan, batch)
     for line in (
@@ -59,7 +64,9 @@ def describe(plan: Plan) -> list[str]:
         f"({plan.total_steps / plan.steps_per_epoch:.4g} epochs of {plan.steps_per_epoch:.1f}); "
         f"log every {plan.log_every}, evaluate every {plan.eval_every}, "
         f"checkpoint every {plan.checkpoint_every}",
+        f"feeding: {plan.feeding}",
         f"devices: {plan.mesh.devices.size} {device.platform} ({axes})",
+        *plan.weights,
     ]
 
 
@@ -68,14 +75,15 @@ def parameter_table(plan: Plan) -> str:
     return parameter_overview.get_parameter_overview(plan.state.params, include_stats=False)
 
 
-def step_flops(plan: Plan, batch: dict[str, jax.Array]) -> float:
+def step_flops(plan: Plan, batch: Mapping[str, Any]) -> float:
     """Floating-point operations of one step by XLA's own count, before optimisation."""
-    lowered = jax.jit(plan.train_step()).lower(plan.state, batch)
+    step = plan.train_step()
+    lowered = jax.jit(lambda state, fed: step(state, plan.take(fed))).lower(plan.state, batch)
     analysis = lowered.cost_analysis()
     return float((analysis or {}).get("flops", math.nan))
 
 
-def memory_bytes(plan: Plan, batch: dict[str, jax.Array]) -> dict[str, int]:
+def memory_bytes(plan: Plan, batch: Mapping[str, Any]) -> dict[str, int]:
     """Bytes each device needs: state as sharded, gradients, and what backward keeps.
 
     The activations are the residuals of differentiation, an upper bound: XLA fuses some away.
@@ -83,9 +91,9 @@ def memory_bytes(plan: Plan, batch: dict[str, jax.Array]) -> dict[str, int]:
     state = _bytes_on_one_device(plan.state, plan.shardings)
     gradients = _bytes_on_one_device(plan.state.params, plan.shardings.params)
 
-    def residuals(params: object, model_state: object, batch: dict[str, jax.Array]) -> object:
+    def residuals(params: object, model_state: object, batch: Mapping[str, Any]) -> object:
         key = jax.random.key(0)
-        prepared = plan.task.prepare(batch, key)
+        prepared = plan.task.prepare(plan.take(batch), key)
         _, backward, _ = jax.vjp(
             lambda p: plan.task.loss(p, model_state, prepared, key), params, has_aux=True
         )
@@ -96,7 +104,8 @@ def memory_bytes(plan: Plan, batch: dict[str, jax.Array]) -> dict[str, int]:
     parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.state.params))
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     activations = max(0, total - parameters) // (shards * plan.experiment.train.accumulate)
-    return {"state": state, "gradients": gradients, "activations": activations}
+    found = {"state": state, "gradients": gradients, "activations": activations}
+    return found | {"training set": resident.nbytes(plan.dataset)} if plan.resident else found
 
 
 def _bytes_on_one_device(tree: object, shardings: object) -> int:

@@ -68,6 +68,7 @@ class Evaluator:
             info.class_names,
             extra={
                 "dataset": info.name,
+                "source": info.source,
                 "split": "test",
                 "step": step,
                 "total_steps": self._plan.total_steps,

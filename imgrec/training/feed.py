@@ -8,10 +8,10 @@ import collections
 import json
 from typing import Any
 
-import grain
 import jax
 from jax.sharding import Mesh
 
+from imgrec.data.pipeline import Stream
 from imgrec.training import mesh as meshes
 
 
@@ -21,7 +21,7 @@ class DeviceFeed:
     It has the interface that `grain.checkpoint.CheckpointSave` and `CheckpointRestore` take.
     """
 
-    def __init__(self, batches: grain.DatasetIterator, mesh: Mesh, *, ahead: int):
+    def __init__(self, batches: Stream, mesh: Mesh, *, ahead: int):
         """Wraps an iterator of host batches; `ahead` of them are held on the device."""
         self._batches = batches
         self._mesh = mesh
@@ -51,3 +51,13 @@ class DeviceFeed:
 
     def start_prefetch(self) -> None:
         """Called by Grain after a restore; the next batch starts the prefetch here."""
+
+    def take_steps(self, steps: int) -> dict[str, jax.Array]:
+        """The next batch; calls of several steps are for a resident training set."""
+        assert steps == 1
+        return next(self)
+
+    def close(self) -> None:
+        """Ends the threads and processes that read ahead."""
+        self._queue.clear()
+        self._batches.close()

@@ -51,6 +51,7 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
         checkpoints = Checkpoints(folder, keep=c.checkpoint.keep)
         stack.enter_context(checkpoints)
         evaluator, feed = Evaluator(plan), plan.feed()
+        stack.callback(feed.close)
 
         step = checkpoints.latest_step or 0
         if step:
@@ -65,9 +66,12 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
             console.print(missing)
 
         if step < total:
-            with clock("compile"):
-                batch = next(plan.feed())
+            with clock("compile"), contextlib.closing(plan.feed()) as first:
+                batch = first.take_steps(1)
                 train_step, cost = plan.compile_step(state, batch)
+                train_steps = {1: train_step}
+                if (several := c.train.steps_per_call) > 1:
+                    train_steps[several], _ = plan.compile_step(state, batch, several)
             run_folder.write_cost(folder, cost, total)
         if step == 0:
             writer.write_hparams(config.flatten(config.to_dict(c)))
@@ -79,14 +83,14 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
         while step < total and not stop.received:
             with jax.transfer_guard("disallow"):
                 with clock("data wait"):
-                    batch = next(feed)
+                    batch = feed.take_steps(steps := plan.steps_from(step))
                 with clock("step"):
-                    state, metrics = train_step(state, batch)
+                    state, metrics = train_steps[steps](state, batch)
                     # One step ahead of the device is enough, and keeps the clock honest.
                     jax.block_until_ready(in_flight)
                     in_flight = metrics["loss"]
-            window.add(metrics)
-            step += 1
+            window.add(metrics, steps)
+            step += steps
             last = step == total
             progress.advance(step)
 

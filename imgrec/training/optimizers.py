@@ -14,8 +14,8 @@ import optax
 
 from imgrec.config import OptimizerConfig
 from imgrec.errors import unknown
+from imgrec.options import keyword_options
 from imgrec.training import rules
-from imgrec.training.options import keyword_options
 
 Params = Any
 

@@ -11,20 +11,43 @@ from imgrec.reporting import plots
 from imgrec.training.plan import Plan
 
 SHOWN = 32
+COLUMNS = 8
 
 
-def augmented_grid(plan: Plan, batch: Mapping[str, jax.Array]) -> np.ndarray:
-    """The first training batch as the model sees it in step 0, captioned with its targets.
+def augmented_grid(plan: Plan, batch: Mapping[str, Any]) -> np.ndarray:
+    """The first training batch as the model sees it, captioned with its targets.
+
+    Where anything is augmented, the first row shows images as they are, and each row below the
+    same images as steps 0, 1, 2 would change them.
+
+    Args:
+      plan: of the experiment.
+      batch: what its feed hands out first.
 
     Returns:
       uint8 [height, width, 3].
     """
-    key = randomness.named(randomness.at_step(plan.experiment.seed, 0), "augment")
-    prepared = jax.device_get(jax.jit(plan.task.prepare)(batch, key))
-    images = plots.denormalise(prepared["image"][:SHOWN], plan.task.mean, plan.task.std)
+    prepare = jax.jit(lambda fed, key: plan.task.prepare(plan.take(fed), key))
+    plain = jax.device_get(jax.jit(plan.take)(batch))
+
+    def seen(step: int) -> tuple[np.ndarray, np.ndarray]:
+        key = randomness.named(randomness.at_step(plan.experiment.seed, step), "augment")
+        prepared = jax.device_get(prepare(batch, key))
+        images = plots.denormalise(prepared["image"], plan.task.mean, plan.task.std)
+        return images, prepared["target"]
+
+    originals = np.asarray(plain["image"], np.float32) / 255
+    targets = np.eye(plan.dataset.info.num_classes, dtype=np.float32)[plain["label"]]
+    first = seen(0)
+    if np.allclose(first[0], originals, atol=1e-3):
+        rows = [(first[0][:SHOWN], first[1][:SHOWN])]
+    else:
+        versions = [(originals, targets), first, *(seen(step) for step in (1, 2))]
+        rows = [(images[:COLUMNS], target[:COLUMNS]) for images, target in versions]
     names = plan.dataset.info.class_names
-    captions = [caption(target, names) for target in prepared["target"][:SHOWN]]
-    return plots.image_grid(images, captions, columns=8)
+    captions = [caption(target, names) for _, targets in rows for target in targets]
+    images = np.concatenate([images for images, _ in rows])
+    return plots.image_grid(images, captions, columns=min(COLUMNS, len(rows[0][0])))
 
 
 def confusion_picture(metrics: Mapping[str, Any], class_names: Sequence[str]) -> np.ndarray:

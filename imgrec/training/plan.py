@@ -6,10 +6,14 @@ what cannot work is refused. The loop and the dry run both start from its result
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
+from jaxtyping import UInt8
 
 from imgrec import augment, config, data, durations, models, randomness
 from imgrec.config import Experiment
@@ -17,8 +21,9 @@ from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.tasks.classification import Classification
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, schedules, state, step, weights
+from imgrec.training import optimizers, resident, schedules, state, step, weights
 from imgrec.training.feed import DeviceFeed
+from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
 
 
@@ -40,19 +45,31 @@ class Plan:
     eval_every: int
     checkpoint_every: int
     eval_batch_size: int
+    resident: bool  # the training set lives on the device
+    feeding: str  # one line on that, and why
+    weights: tuple[str, ...]  # lines on what init.weights gives
 
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it lives."""
         seed, source = self.experiment.seed, self.experiment.init.weights
 
-        def init() -> TrainState:
+        def init(images: Any) -> TrainState:
             key = randomness.named(jax.random.key(seed), "init")
-            params, model_state = self.task.init(key)
+            params, model_state = self.task.init(key, images)
             ema = self.experiment.train.ema > 0
             return state.create(params, model_state, self.optimizer, ema=ema)
 
-        fresh = jax.jit(init, out_shardings=self.shardings)()
-        return weights.load(source, fresh, self.shardings) if source else fresh
+        images = None if source else self._init_images()
+        fresh = jax.jit(init, out_shardings=self.shardings)(images)
+        if not source:
+            return fresh
+        return weights.load(source, fresh, self.shardings, self.task.module, self.task.image_shape)
+
+    def _init_images(self) -> UInt8[np.ndarray, "batch height width channels"] | None:
+        """The first training images, for a model that is initialised from them."""
+        train = self.dataset.train
+        wanted = models.describe(self.experiment.model.name).init_images
+        return train.gather(np.arange(min(wanted, len(train))))["image"] if wanted else None
 
     def train_step(self) -> step.TrainStep:
         """The step, not yet jitted."""
@@ -67,29 +84,68 @@ class Plan:
         )
 
     def compile_step(
-        self, state: TrainState, batch: Mapping[str, jax.Array]
+        self, state: TrainState, batch: Mapping[str, Any], steps: int = 1
     ) -> tuple[step.TrainStep, Mapping[str, float] | None]:
         """The step compiled for exactly these shapes, and XLA's count of its cost.
 
         It is compiled ahead of time, so that a second trace cannot happen unnoticed: other
-        shapes are an error. The state passed to it is donated.
+        shapes are an error. The state passed to it is donated. With `steps` above 1 it takes
+        as many at once, and its metrics have that many entries.
         """
-        jitted = jax.jit(self.train_step(), donate_argnums=0, out_shardings=(self.shardings, None))
+        one = self.train_step()
+
+        def run(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, step.Metrics]:
+            if steps == 1:
+                return one(state, self.take(batch))
+            # Unrolled bodies would compile as often; a scan compiles once.
+            return jax.lax.scan(
+                lambda state, i: one(state, self.take(batch, i)), state, jnp.arange(steps)
+            )
+
+        jitted = jax.jit(run, donate_argnums=0, out_shardings=(self.shardings, None))
         lowered = jitted.lower(state, batch)
         return lowered.compile(), lowered.cost_analysis()
 
-    def feed(self) -> DeviceFeed:
-        """The training stream from its start, on the mesh."""
+    def feed(self) -> DeviceFeed | ResidentFeed:
+        """The training stream from its start, on the mesh; `take` makes batches of it."""
         c = self.experiment
+        if self.resident:
+            return ResidentFeed(
+                self.dataset,
+                self.mesh,
+                batch_size=c.data.batch_size,
+                seed=c.seed,
+                steps_per_call=c.train.steps_per_call,
+            )
         batches = pipeline.train_batches(
             self.dataset.train,
             batch_size=c.data.batch_size,
             seed=c.seed,
             threads=c.data.threads,
+            workers=c.data.workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            sampling=self.dataset.sampling,
         )
         return DeviceFeed(batches, self.mesh, ahead=c.data.prefetch)
+
+    def take(self, fed: Mapping[str, Any], step: Any = 0) -> Mapping[str, Any]:
+        """The batch of a step, from what the feed handed out; to be called under jit."""
+        if not self.resident:
+            return fed
+        return resident.take(fed, step, self.experiment.data.batch_size, self.mesh)
+
+    def steps_from(self, step: int) -> int:
+        """How many steps the call at a step makes.
+
+        As many as asked, unless something is due before: a log line, an evaluation, a
+        checkpoint or the end. It depends on the step alone, so a resumed run makes the calls
+        of the uncut one.
+        """
+        asked = self.experiment.train.steps_per_call
+        due = (self.log_every, self.eval_every, self.checkpoint_every)
+        room = min(self.total_steps - step, *(every - step % every for every in due))
+        return asked if room >= asked else 1
 
     @property
     def state_bytes(self) -> int:
@@ -112,6 +168,13 @@ def plan(experiment: Experiment) -> Plan:
     meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
 
     dataset = data.load(c.data)
+    is_resident, feeding = resident.decide(c.data.resident, dataset, mesh)
+    if c.train.steps_per_call > 1 and not is_resident:
+        raise UserError(
+            f"config.train.steps_per_call={c.train.steps_per_call} needs the training set on the "
+            f"device; this run takes {feeding}. Set --config.data.resident=on, or "
+            "--config.train.steps_per_call=1."
+        )
     info = dataset.info
     models.check(c.model, info.num_classes, info.image_shape)
     mean, std = c.augment.mean or info.mean, c.augment.std or info.std
@@ -124,7 +187,7 @@ def plan(experiment: Experiment) -> Plan:
         label_smoothing=c.train.label_smoothing,
     )
 
-    size = {"batch_size": c.data.batch_size, "examples": len(dataset.train)}
+    size = {"batch_size": c.data.batch_size, "examples": len(dataset.sampling)}
     total_steps = durations.parse(c.train.duration).steps(**size)
     if total_steps < 1:
         raise UserError(f"config.train.duration={c.train.duration!r} is less than one step.")
@@ -140,9 +203,10 @@ def plan(experiment: Experiment) -> Plan:
     abstract = jax.eval_shape(
         lambda p, m: state.create(p, m, optimizer, ema=c.train.ema > 0), params, model_state
     )
+    said: tuple[str, ...] = ()
     if c.init.weights:
-        weights.check(c.init.weights, abstract)
-    return Plan(
+        said = weights.check(c.init.weights, abstract, task.module, info.image_shape)
+    planned = Plan(
         experiment=experiment,
         dataset=dataset,
         mesh=mesh,
@@ -152,12 +216,24 @@ def plan(experiment: Experiment) -> Plan:
         state=abstract,
         shardings=meshes.state_shardings(abstract, mesh, c.mesh.rules),
         total_steps=total_steps,
-        steps_per_epoch=len(dataset.train) / c.data.batch_size,
+        steps_per_epoch=len(dataset.sampling) / c.data.batch_size,
         log_every=interval(c.log.every),
         eval_every=interval(c.eval.every),
         checkpoint_every=interval(c.checkpoint.every),
         eval_batch_size=eval_batch_size,
+        resident=is_resident,
+        feeding=feeding,
+        weights=said,
     )
+    shortest = min(planned.log_every, planned.eval_every, planned.checkpoint_every, total_steps)
+    if c.train.steps_per_call > shortest:
+        raise UserError(
+            f"config.train.steps_per_call={c.train.steps_per_call} never fits between log lines, "
+            f"evaluations, checkpoints and the end, of which the closest are so many steps apart: "
+            f"{shortest}. Set --config.train.steps_per_call to at most {shortest}, or for example "
+            "--config.log.every higher."
+        )
+    return planned
 
 
 def _check_names(c: Experiment) -> None:

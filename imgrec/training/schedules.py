@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from imgrec import durations
 from imgrec.config import ScheduleConfig
 from imgrec.errors import UserError, unknown
-from imgrec.training.options import keyword_options
+from imgrec.options import keyword_options
 
 Progress = Float[Array, ""]
 Factor = Callable[[Progress], Float[Array, ""]]

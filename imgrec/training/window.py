@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 
@@ -27,10 +28,12 @@ class MetricWindow:
     def __init__(self, saved: Sequence[dict[str, float]] = ()):
         """An empty window, or the one that a checkpoint carried."""
         self._steps: list[dict[str, Any]] = list(saved)
+        self._length = len(self._steps)
 
-    def add(self, metrics: dict[str, Array]) -> None:
-        """Appends one step's metrics without waiting for them."""
+    def add(self, metrics: dict[str, Array], steps: int = 1) -> None:
+        """Appends the metrics of one step, or of several stacked, without waiting for them."""
         self._steps.append(metrics)
+        self._length += steps
 
     def fetch(self, last_step: int) -> list[dict[str, float]]:
         """Every step's metrics as numbers, in order.
@@ -39,7 +42,11 @@ class MetricWindow:
           DivergenceError: naming the first step whose loss or gradient is not finite.
         """
         fetched = jax.device_get(self._steps)
-        self._steps = [{name: float(value) for name, value in step.items()} for step in fetched]
+        self._steps = [
+            {name: float(values[i]) for name, values in call.items()}
+            for call in ({name: np.atleast_1d(v) for name, v in part.items()} for part in fetched)
+            for i in range(len(next(iter(call.values()))))
+        ]
         first = last_step - len(self._steps) + 1
         for step, metrics in enumerate(self._steps, first):
             # Not the loss alone: compiled for a CPU, a ReLU turns NaN into 0, and a network
@@ -55,8 +62,8 @@ class MetricWindow:
         steps = self.fetch(last_step)
         means = {name: math.fsum(s[name] for s in steps) / len(steps) for name in steps[0]}
         means["learning_rate"] = steps[-1]["learning_rate"]
-        self._steps = []
+        self._steps, self._length = [], 0
         return means
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return self._length

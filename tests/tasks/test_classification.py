@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,24 @@ KEY = jax.random.key(3)
 
 def prepared_and_initial(task, batch):
     return jax.jit(task.prepare)(batch, KEY), *task.init(jax.random.key(0))
+
+
+class Centred(nn.Module):
+    """Starts its offset from the images that `init` is given."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        mean = self.variable("start", "mean", lambda: images.mean((0, 1, 2)))
+        return nn.Dense(CLASSES, name="head")(images.mean((1, 2)) - mean.value)
+
+
+def test_initialisation_sees_the_training_images_normalised(batch):
+    task = dataclasses.replace(make_task(), module=Centred())
+    _, without = task.init(KEY)
+    assert not without["start"]["mean"].any()
+    _, start = task.init(KEY, batch["image"])
+    expected = (batch["image"] / 255 - MEAN) / STD
+    np.testing.assert_allclose(start["start"]["mean"], expected.mean((0, 1, 2)), rtol=1e-4)
 
 
 def normalised(images):

@@ -23,10 +23,10 @@ def test_the_estimate_is_of_the_size_that_the_compiler_finds(tiny):
     planned = plan(tiny)
     batch = next(planned.feed())
     estimate = dry_run.memory_bytes(planned, batch)
-    step = jax.jit(planned.train_step(), donate_argnums=0)
-    found = step.lower(planned.state, batch).compile().memory_analysis()
-    assert estimate["state"] + batch["image"].nbytes == pytest.approx(
-        found.argument_size_in_bytes, rel=0.01
+    step, _ = planned.compile_step(planned.state, batch)
+    found = step.memory_analysis()
+    assert estimate["state"] + estimate["training set"] == pytest.approx(
+        found.argument_size_in_bytes, rel=0.05
     )
     peak = found.temp_size_in_bytes
     assert 0.3 * peak < estimate["activations"] + estimate["gradients"] < 3 * peak
@@ -43,7 +43,8 @@ def test_flops_are_three_times_the_forward_pass(tiny):
 
 
 def test_the_description_names_data_steps_and_devices(tiny):
-    data, steps, devices = dry_run.describe(plan(tiny))
+    data, steps, feeding, devices = dry_run.describe(plan(tiny))
+    assert feeding.startswith("feeding: resident: 0.1 MB of training images")
     assert "digits, 8x8x1, 10 classes, train 1,342, validation 96, test 359" in data
     assert steps.startswith("steps: 6 of batch 32")
     assert devices == "devices: 1 cpu (data 1 x fsdp 1 x tensor 1)"

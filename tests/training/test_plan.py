@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from imgrec.augment import normalise
 from imgrec.errors import UserError
+from imgrec.models.airbench import whitening_kernel
 from imgrec.training.plan import plan
 
 
@@ -44,7 +46,23 @@ def test_the_initial_state_depends_on_the_seed_and_not_on_the_mesh(tiny):
     assert not np.array_equal(kernel, plan(tiny).initial_state().params["stem"]["conv"]["kernel"])
 
 
+def test_a_model_that_asks_for_training_images_is_initialised_from_them(tiny):
+    tiny.data.image_size = 9
+    tiny.model.name = "airbench94"
+    tiny.train.ema = 0.9
+    planned = plan(tiny)
+    assert planned.task.module.num_classes == 10
+    state = planned.initial_state()
+    images = planned.dataset.train.gather(np.arange(len(planned.dataset.train)))["image"]
+    info = planned.dataset.info
+    expected = whitening_kernel(normalise(images, info.mean, info.std))
+    for variables in (state.variables, state.average["model_state"]):
+        kernel = variables["whitening"]["whiten"]["kernel"]
+        np.testing.assert_allclose(kernel, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_second_shape_is_an_error_and_no_second_trace(tiny):
+    tiny.data.resident = "off"
     planned = plan(tiny)
     state, batch = planned.initial_state(), next(planned.feed())
     step, cost = planned.compile_step(state, batch)

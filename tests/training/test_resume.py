@@ -46,9 +46,9 @@ from imgrec.training.window import MetricWindow
 number, at = getattr(signal, sys.argv.pop(1), None), int(sys.argv.pop(1))
 add, steps = MetricWindow.add, 0
 
-def add_and_signal(self, metrics):
+def add_and_signal(self, metrics, *count):
     global steps
-    add(self, metrics)
+    add(self, metrics, *count)
     steps += 1
     if number and steps == at:
         os.kill(os.getpid(), number)
@@ -169,7 +169,9 @@ def test_saved_on_eight_devices_resumed_on_one(uncut, tmp_path):
         assert ours.keys() == theirs.keys()
         for name in ours:
             # Accuracies are counts; one example that flips moves them by its share.
-            tolerance = 0.02 if "accuracy" in name else 2e-3
+            # The gradient's norm magnifies what rounding does to the parameters.
+            coarse = {"accuracy": 0.02, "gradient_norm": 0.01}
+            tolerance = next((t for what, t in coarse.items() if what in name), 2e-3)
             assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=tolerance), name
     ours, theirs = final_state(folder), final_state(uncut)
     for name, value in theirs.items():

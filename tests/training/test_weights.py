@@ -1,10 +1,23 @@
-"""Weights of an earlier run: refused before any work unless they fit (loading: test_loop.py)."""
+"""Weights of an earlier run or from a file: refused before any work unless they fit.
 
+Loading an earlier run's is tested in test_loop.py.
+"""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from imgrec import models
+from imgrec.config import ModelConfig
 from imgrec.errors import UserError
 from imgrec.training.checkpoints import Checkpoints
+from imgrec.training.dry_run import describe
 from imgrec.training.plan import plan
+from imgrec.transfer import mapping, safetensors, tables
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tiny, tmp_path):
@@ -22,3 +35,114 @@ def test_another_model_is_refused_with_what_differs(tiny, tmp_path):
     tiny.model.name = "resnet14"
     with pytest.raises(UserError, match="params/stage3_block1/norm1/scale: missing there"):
         plan(tiny)
+
+
+def _export(path, model, classes, naming, shape=(8, 8, 1)):
+    """Writes random weights of a model in a foreign naming; returns its variables."""
+    module = models.create(ModelConfig(model), classes)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape))))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.random(x.shape, np.float32), dict(shapes))
+    table = tables.named(module, shape, naming)
+    state = {name: value for name, value in variables.items() if name != "params"}
+    safetensors.write(path, mapping.export(variables["params"], state, table))
+    return variables
+
+
+AKAMASTER = "akamaster/pytorch_resnet_cifar10"
+
+
+def test_a_file_gives_the_weights_and_says_so(tiny, tmp_path):
+    source = tmp_path / "resnet8.safetensors"
+    variables = _export(source, "resnet8", 10, AKAMASTER)
+    tiny.init.weights, tiny.train.ema = str(source), 0.9
+    planned = plan(tiny)
+    assert planned.weights[0].startswith(f"weights: {source}: 37 arrays used (")
+    assert planned.weights[0].endswith(f"numbers), in the naming of {AKAMASTER}")
+    assert describe(planned)[-len(planned.weights) :] == list(planned.weights)
+
+    state = planned.initial_state()
+    for found in (state.variables, state.averaged_variables):
+        jax.tree.map(np.testing.assert_array_equal, found, variables)
+    assert jax.tree.map(lambda x: x.sharding, state.params) == planned.shardings.params
+    assert state.step == 0
+
+
+def test_a_head_for_other_classes_is_the_models_own(tiny, tmp_path):
+    fresh = plan(tiny).initial_state()
+    source = tmp_path / "resnet8.safetensors"
+    variables = _export(source, "resnet8", 100, AKAMASTER)
+    tiny.init.weights = str(source)
+    planned = plan(tiny)
+    assert planned.weights[-1] == (
+        "  NEW HEAD: params/head/bias, params/head/kernel start afresh: 100 classes there, 10 here "
+        "(linear.weight, linear.bias left out)"
+    )
+    params = planned.initial_state().params
+    jax.tree.map(np.testing.assert_array_equal, params["head"], fresh.params["head"])
+    np.testing.assert_array_equal(
+        params["stem"]["conv"]["kernel"], variables["params"]["stem"]["conv"]["kernel"]
+    )
+
+
+def test_over_devices(tiny, tmp_path):
+    source = tmp_path / "resnet8.safetensors"
+    variables = _export(source, "resnet8", 10, AKAMASTER)
+    tiny.init.weights = str(source)
+    tiny.mesh.data, tiny.mesh.fsdp = 2, 4
+    planned = plan(tiny)
+    state = planned.initial_state()
+    assert jax.tree.map(lambda x: x.sharding, state.params) == planned.shardings.params
+    jax.tree.map(np.testing.assert_array_equal, state.variables, variables)
+
+
+def test_what_weights_cannot_tell_is_said(tiny, tmp_path):
+    source = tmp_path / "vit.safetensors"
+    _export(source, "vit_ti4", 10, "timm")
+    tiny.init.weights, tiny.model.name = str(source), "vit_ti4"
+    assert plan(tiny).weights[-1] == (
+        "  networks of this naming have gelu='erf', and this model has 'tanh'; for their logits "
+        "set --config.model.options.gelu=erf"
+    )
+    tiny.model.options = ConfigDict({"gelu": "erf"})
+    assert len(plan(tiny).weights) == 2
+
+
+def test_files_that_do_not_fit_are_refused_before_work(tiny, tmp_path):
+    source = tmp_path / "resnet8.safetensors"
+    _export(source, "resnet8", 10, AKAMASTER)
+    tiny.init.weights = str(source)
+    for model, message in [
+        (
+            "resnet14",
+            r"resnet8\.safetensors': these.*30 arrays are missing.*layer1\.1\.conv1",
+        ),
+        ("wrn10_1", "are of another model|none of its 37 arrays"),
+        ("small_cnn", "no foreign naming is known for a SmallCNN"),
+    ]:
+        tiny.model.name = model
+        with pytest.raises(UserError, match=rf"(?s)config\.init\.weights=.*{message}"):
+            plan(tiny)
+
+    tiny.model.name = "resnet8"
+    source.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(UserError, match="no whole safetensors file"):
+        plan(tiny)
+    tiny.init.weights = str(tmp_path / "resnet9.safetensors")
+    with pytest.raises(UserError, match=r"There is no file .*Did you mean .*resnet8\.safetensors"):
+        plan(tiny)
+
+
+def test_a_pickle_that_tries_to_run_code_is_refused(tiny, tmp_path):
+    class Executed:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    # The old format's start, and then what an attacker likes.
+    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"a": Executed()}]
+    source = tmp_path / "weights.pth"
+    source.write_bytes(b"".join(pickle.dumps(part, 2) for part in parts))
+    tiny.init.weights = str(source)
+    with pytest.raises(UserError, match=r"asks for \w+\.open.*Nothing in it was executed"):
+        plan(tiny)
+    assert not (tmp_path / "pwned").exists()
