@@ -23,8 +23,10 @@ def intermediates(
     Every model has "pre_logits" [batch, features], the input of its head. Convolutional
     ones have their feature maps "stage1", "stage2", ... [batch, height, width, features];
     ViT has "block0/attention" [batch, heads, queries, keys], "block0/output"
-    [batch, tokens, features], and so on for each block. Attention is the softmax's output in
-    float32; the rest has the module's dtype.
+    [batch, tokens, features], and so on for each block. Residual networks with the option
+    `attention` have "stage1_block0/attention/channels" [batch, features] and, for CBAM,
+    ".../positions" [batch, height, width], the weights that multiply the maps. ViT's attention
+    is the softmax's output in float32; the rest has the module's dtype.
 
     Args:
       module: from `create`.

@@ -45,7 +45,8 @@ def create(config: ModelConfig, num_classes: int, *, dtype: DTypeLike = jnp.floa
         raise UserError(f"A classifier needs at least 1 class, and {num_classes} were asked for.")
     family, fixed = _resolve(config.name)
     options = _checked_options(config, family, fixed)
-    return family.module(**{**fixed, **options}, num_classes=num_classes, dtype=jnp.dtype(dtype))
+    fields = {**fixed, **_defaults(family, config.name), **options}
+    return family.module(**fields, num_classes=num_classes, dtype=jnp.dtype(dtype))
 
 
 def check(config: ModelConfig, num_classes: int, image_shape: ImageShape) -> None:
@@ -89,6 +90,7 @@ class Description:
     convolutional: bool  # whether convolutions dominate the work, which decides compiler flags
     variants: tuple[str, ...]  # the family's listed names
     options: Mapping[str, Any]  # with their defaults
+    init_images: int = 0  # training images that the initialisation is computed from
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -112,22 +114,29 @@ def describe(name: str) -> Description:
       UserError: no such model.
     """
     family, fixed = _resolve(name)
+    defaults = _defaults(family, name)
     return Description(
         name=name,
         family=family.name,
         summary=family.summary,
         paper=family.paper,
-        image_shape=family.image_shape,
+        image_shape=family.image_shapes.get(name, family.image_shape),
         parameters=family.variants.get(name, ""),
         parameters_classes=family.num_classes,
         convolutional=family.convolutional,
         variants=tuple(family.variants),
-        options={f.name: f.default for f in _option_fields(family, fixed)},
+        options={f.name: defaults.get(f.name, f.default) for f in _option_fields(family, fixed)},
+        init_images=family.init_images,
     )
 
 
 def _accept(module: Any, image_shape: ImageShape) -> None:
     """A check that refuses nothing."""
+
+
+def _no_defaults(**groups: Any) -> dict[str, Any]:
+    """Defaults of a family whose names all share the module's."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,8 @@ class Family:
     `fields` turns the groups of `pattern` into the module's fields that a name fixes, and
     raises UserError where the numbers are impossible. Every other field of the module is an
     option; its annotation (bool, int, float, str, `Literal`, `Rate`, `Count`) says what it may be.
+    `defaults` turns the same groups into values of options where a name has its own, as a
+    bigger variant has a higher drop rate.
     """
 
     name: str
@@ -145,11 +156,14 @@ class Family:
     pattern: str  # regex over a whole model name, with named groups
     module: Callable[..., nn.Module]
     variants: Mapping[str, str]  # listed name -> published parameter count, "" for none
-    image_shape: ImageShape
+    image_shape: ImageShape  # of all variants but those in `image_shapes`
     num_classes: int  # that the published counts are for
     convolutional: bool
     fields: Callable[..., dict[str, Any]] = dict  # by default the groups as they are
     check: Callable[[Any, ImageShape], None] = _accept  # (module, image_shape), may refuse
+    init_images: int = 0  # normalised training images that `module.init` should be given
+    image_shapes: Mapping[str, ImageShape] = dataclasses.field(default_factory=dict)  # by variant
+    defaults: Callable[..., dict[str, Any]] = _no_defaults
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,12 @@ Rate = Annotated[float, Interval(0.0, 1.0)]
 
 Count = Annotated[int, Interval(1.0, math.inf)]
 """How many of something that a network cannot do without."""
+
+Extra = Annotated[int, Interval(0.0, math.inf)]
+"""How many of something that a network can do without."""
+
+Scale = Annotated[float, Interval(0.0, math.inf)]
+"""A factor, a standard deviation, an epsilon: a number that is not negative."""
 
 _FAMILIES: dict[str, Family] = {}
 
@@ -190,6 +210,12 @@ def _resolve(name: str) -> tuple[Family, dict[str, Any]]:
     raise unknown("model", name, list_models())
 
 
+def _defaults(family: Family, name: str) -> dict[str, Any]:
+    """Values of the options where this name has its own."""
+    match = re.fullmatch(family.pattern, name)
+    return family.defaults(**match.groupdict()) if match else {}
+
+
 def _option_fields(family: Family, fixed: Mapping[str, Any]) -> list[dataclasses.Field[Any]]:
     """The module's fields that are neither its name's, nor the caller's, nor Flax's."""
     others = {"num_classes", "dtype", "parent", "name", *fixed}
@@ -207,6 +233,11 @@ def _checked_options(
             raise UserError(
                 f"config.model.options.{option} is fixed by the name {config.name!r} "
                 f"({option}={fixed[option]!r}); choose another model name instead."
+            )
+        if not expected:
+            raise UserError(
+                f"Model {config.name!r} has no options, and config.model.options.{option} was "
+                "given; remove it."
             )
         if option not in expected:
             raise unknown(f"option of model {config.name!r}:", option, expected)

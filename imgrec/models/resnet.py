@@ -2,6 +2,8 @@
 
 He et al. 2015, "Deep Residual Learning for Image Recognition", section 4.2 and table 6,
 https://arxiv.org/abs/1512.03385. `resnet20` has 20 weighted layers; any depth 6n+2 is a name.
+`resnet50` and `resnet152` are the ImageNet networks of `imagenet_resnet`, so the networks of
+these depths for CIFAR are `resnet50_cifar` and `resnet152_cifar`.
 """
 
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
+from imgrec.models.attention_blocks import Attention, attend
 from imgrec.models.convolution import ConvNorm, batch_norm, conv
 from imgrec.models.registry import Family, ImageShape, Rate, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
@@ -31,6 +34,7 @@ class CifarResNet(nn.Module):
       stochastic_depth: drop rate of the last block; earlier ones rise to it linearly.
       zero_init_residual: starts the last batch norm of each branch at 0, so that every block
         is at first the identity (Goyal et al. 2017, section 5.1).
+      attention: after each branch: squeeze-excitation, CBAM or none.
       dtype: of the arithmetic.
 
     Intermediates: "stage1", "stage2", "stage3" (feature maps), "pre_logits" [batch, 64].
@@ -41,6 +45,7 @@ class CifarResNet(nn.Module):
     shortcut: Literal["A", "B", "none"] = "A"
     stochastic_depth: Rate = 0.0
     zero_init_residual: bool = False
+    attention: Attention = "none"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -61,6 +66,7 @@ class CifarResNet(nn.Module):
                     drop_rate=linear_decay(self.stochastic_depth, position, 3 * blocks_per_stage),
                     zero_init_residual=self.zero_init_residual,
                     dtype=self.dtype,
+                    attention=self.attention,
                     name=f"stage{stage + 1}_block{block}",
                 )(x, train=train)
             self.sow("intermediates", f"stage{stage + 1}", x)
@@ -79,6 +85,7 @@ class BasicBlock(nn.Module):
     drop_rate: float
     zero_init_residual: bool
     dtype: DTypeLike
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(
@@ -91,6 +98,7 @@ class BasicBlock(nn.Module):
         y = batch_norm(
             train=train, dtype=self.dtype, name="norm2", zero_scale=self.zero_init_residual
         )(y)
+        y = attend(y, self.attention, train=train, dtype=self.dtype)
         if self.shortcut == "none":
             return nn.relu(y)
         y = StochasticDepth(self.drop_rate, name="stochastic_depth")(y, train=train)
@@ -116,13 +124,6 @@ _IMAGENET_DEPTHS = (18, 34, 50, 101, 152)
 
 
 def _resnet_fields(depth: str) -> dict[str, Any]:
-    if int(depth) in _IMAGENET_DEPTHS:
-        # 50 and 152 are of the form 6n+2 too, but nobody who types resnet50 means that.
-        raise UserError(
-            f"resnet{depth} is the name of an ImageNet network, which is not built here yet; "
-            "the CIFAR networks are resnet20, resnet32, resnet44, resnet56, resnet110 "
-            "and other depths 6n+2."
-        )
     return {"depth": _checked_depth("resnet", int(depth))}
 
 
@@ -138,9 +139,15 @@ def _plain_fields(depth: str) -> dict[str, Any]:
 def _checked_depth(prefix: str, depth: int) -> int:
     blocks = max(1, round((depth - 2) / 6))
     if depth != 6 * blocks + 2:
+        nearest, others = f"{prefix}{6 * blocks + 2}", ""
+        if prefix == "resnet":
+            # Nobody who types resnet50 means the one for CIFAR, though it is of this form.
+            nearest += "_cifar" if 6 * blocks + 2 in _IMAGENET_DEPTHS else ""
+            names = ", ".join(f"resnet{depth}" for depth in _IMAGENET_DEPTHS)
+            others = f" Those for ImageNet are {names}."
         raise UserError(
             f"{prefix}{depth}: these networks have 6n+2 layers (n blocks of two in each of "
-            f"three stages, a stem and a head); the nearest is {prefix}{6 * blocks + 2}."
+            f"three stages, a stem and a head); the nearest is {nearest}.{others}"
         )
     return depth
 
@@ -164,7 +171,7 @@ register(
         name="cifar_resnet",
         summary="residual network for small images",
         paper="He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385",
-        pattern=r"resnet(?P<depth>\d+)",
+        pattern=r"resnet(?P<depth>\d+)(_cifar)?",
         module=CifarResNet,
         fields=_resnet_fields,
         # Table 6; counted with shortcuts A.

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
+from imgrec.models.attention_blocks import Attention, attend
 from imgrec.models.convolution import batch_norm, conv
 from imgrec.models.registry import Family, ImageShape, Rate, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
@@ -29,6 +30,7 @@ class WideResNet(nn.Module):
       dropout: rate between the two convolutions of a block (section 2.4; the paper uses 0.3
         where it uses any).
       stochastic_depth: drop rate of the last block; earlier ones rise to it linearly.
+      attention: after each residual branch: squeeze-excitation, CBAM or none.
       dtype: of the arithmetic.
 
     Intermediates: "stage1", "stage2", "stage3" (feature maps), "pre_logits" [batch, 64 k].
@@ -39,6 +41,7 @@ class WideResNet(nn.Module):
     widen_factor: int
     dropout: Rate = 0.0
     stochastic_depth: Rate = 0.0
+    attention: Attention = "none"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -57,6 +60,7 @@ class WideResNet(nn.Module):
                     dropout=self.dropout,
                     drop_rate=linear_decay(self.stochastic_depth, position, 3 * blocks_per_stage),
                     dtype=self.dtype,
+                    attention=self.attention,
                     name=f"stage{stage + 1}_block{block}",
                 )(x, train=train)
             self.sow("intermediates", f"stage{stage + 1}", x)
@@ -79,6 +83,7 @@ class PreActivationBlock(nn.Module):
     dropout: float
     drop_rate: float
     dtype: DTypeLike
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(
@@ -94,6 +99,7 @@ class PreActivationBlock(nn.Module):
         y = nn.relu(batch_norm(train=train, dtype=self.dtype, name="norm2")(y))
         y = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(y)
         y = conv(self.features, 3, dtype=self.dtype, name="conv2")(y)
+        y = attend(y, self.attention, train=train, dtype=self.dtype)
         return x + StochasticDepth(self.drop_rate, name="stochastic_depth")(y, train=train)
 
 

@@ -47,10 +47,37 @@ def test_multiply_adds_by_hand(layers, multiply_adds):
         ("resnet56", 126e6),
         ("resnet110", 253e6),
         ("wrn28_10", 5.2e9),
+        # As torchvision counts them.
+        ("resnet18", 1.814e9),
+        ("resnet34", 3.664e9),
+        ("resnet50", 4.089e9),
+        ("resnet101", 7.801e9),
+        ("resnet152", 11.514e9),
+        ("resnext50_32x4d", 4.230e9),
+        ("resnext101_32x8d", 16.414e9),
+        ("vgg16_bn", 15.470e9),
+        ("densenet121", 2.834e9),
+        ("densenet169", 3.360e9),
+        ("densenet201", 4.291e9),
         ("vit_ti16", 1.26e9),
         ("vit_s16", 4.6e9),
         ("vit_b16", 17.6e9),
         ("vit_l16", 61.6e9),
+        ("vit_h14", 167.3e9),
+        ("deit_s16", 4.6e9),
+        ("mobilenet_v2", 300e6),
+        ("mobilenet_v3_large", 219e6),
+        ("mobilenet_v3_small", 56e6),
+        ("efficientnet_v2_s", 8.37e9),
+        ("convnext_atto", 0.55e9),
+        ("convnext_pico", 1.37e9),
+        ("convnext_tiny", 4.46e9),
+        ("convnext_small", 8.7e9),
+        ("convnext_base", 15.4e9),
+        ("mixer_s16", 3.78e9),
+        ("mixer_b16", 12.6e9),
+        ("swin_t", 4.5e9),
+        ("swin_s", 8.7e9),
     ],
 )
 def test_multiply_adds_are_the_published_ones(name, multiply_adds):
@@ -58,6 +85,34 @@ def test_multiply_adds_are_the_published_ones(name, multiply_adds):
     module = models.create(ModelConfig(name), description.parameters_classes)
     flops = models.flops(module, description.image_shape)
     assert flops / 2 == pytest.approx(multiply_adds, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds"),
+    [
+        ("efficientnet_b0", 0.39e9),
+        ("efficientnet_b1", 0.70e9),
+        ("efficientnet_b2", 1.0e9),
+        ("efficientnet_b3", 1.8e9),
+        ("efficientnet_b4", 4.2e9),
+        ("efficientnet_b5", 9.9e9),
+        ("efficientnet_b6", 19e9),
+        ("efficientnet_b7", 37e9),
+        ("efficientnet_lite0", 407e6),
+        ("efficientnet_lite1", 631e6),
+        ("efficientnet_lite2", 899e6),
+        ("efficientnet_lite3", 1.44e9),
+        ("efficientnet_lite4", 2.64e9),
+    ],
+)
+def test_multiply_adds_of_efficientnets_are_the_published_ones_within_6_percent(
+    name, multiply_adds
+):
+    # What is published was counted in TensorFlow's graphs, with normalisations and additions.
+    description = models.describe(name)
+    module = models.create(ModelConfig(name), description.parameters_classes)
+    flops = models.flops(module, description.image_shape)
+    assert flops / 2 == pytest.approx(multiply_adds, rel=0.06)
 
 
 def test_lenet_counts_its_zero_weights_as_work():

@@ -15,6 +15,17 @@ IMAGES = {
     "resnet8": (8, 8, 3),
     "wrn10_1": (8, 8, 3),
     "vit_ti8": (16, 16, 3),
+    "resnet18": (32, 32, 3),
+    "preact_resnet18": (32, 32, 3),
+    "vgg11_bn": (32, 32, 3),
+    "densenet121": (32, 32, 3),
+    "airbench94": (9, 9, 3),
+    "deit_ti16_distilled": (16, 16, 3),
+    "efficientnet_lite0": (32, 32, 3),
+    "mobilenet_v3_small": (32, 32, 3),
+    "convnext_atto": (32, 32, 3),
+    "mixer_s16": (16, 16, 3),
+    "swin_t": (32, 32, 3),
 }
 
 

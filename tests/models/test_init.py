@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from imgrec import models
 from imgrec.config import ModelConfig
+from imgrec.models.efficientnet import Stage
 
 NUM_CLASSES = 5
 BATCH = 8  # one image for each simulated device
@@ -27,6 +28,13 @@ def _module(name, dtype=jnp.float32, fields=(), **options):
 # Each architecture at a size that compiles in a second: real names where there are small
 # ones, and for ViT the real module with fewer and narrower blocks.
 _THIN = (("width", 24), ("depth", 2), ("num_heads", 3))
+_FEW = (("layers", (2, 1)), ("growth_rate", 4), ("stem_features", 6))
+_NARROW = (("stem", 8), ("final", 16), ("stages", (Stage(3, 1, 8, 1, 1), Stage(5, 3, 8, 2, 2))))
+_FUSED = (*_NARROW[:2], ("stages", (Stage(3, 1, 8, 1, 1, True), Stage(3, 2, 8, 2, 2, True))))
+_V3_STAGES = (
+    ((3, 16, 16, True, "relu", 2),),
+    ((5, 24, 16, True, "hard_swish", 2), (3, 24, 16, False, "hard_swish", 1)),
+)
 SMALL = {
     "lenet5": (functools.partial(_module, "lenet5"), (28, 28, 1)),
     "lenet5 of today": (
@@ -39,6 +47,42 @@ SMALL = {
     "resnet8": (functools.partial(_module, "resnet8", stochastic_depth=0.5), (12, 12, 3)),
     "resnet8 B": (functools.partial(_module, "resnet8", shortcut="B"), (9, 9, 1)),
     "wrn10_1": (functools.partial(_module, "wrn10_1", stochastic_depth=0.5), (12, 12, 3)),
+    "resnet18": (
+        functools.partial(
+            _module, "resnet18", fields=(("blocks", (1, 1)),), width=4, stochastic_depth=0.5
+        ),
+        (16, 16, 3),
+    ),
+    "resnext50 refined": (
+        functools.partial(
+            _module,
+            "resnext50_2x32d",
+            fields=(("blocks", (1, 1)),),
+            width=8,
+            attention="cbam",
+            stem="deep",
+            shortcut="mean",
+            anti_aliased=True,
+        ),
+        (15, 18, 3),
+    ),
+    "preact_resnet50": (
+        functools.partial(
+            _module, "preact_resnet50", fields=(("blocks", (1, 1)),), width=4, attention="se"
+        ),
+        (16, 16, 3),
+    ),
+    "vgg11_bn": (
+        functools.partial(
+            _module, "vgg11_bn", fields=(("layers", (1, 2)),), width=4, hidden=16, dropout=0.1
+        ),
+        (16, 12, 3),
+    ),
+    "densenet121": (functools.partial(_module, "densenet121", fields=_FEW), (16, 16, 3)),
+    "airbench96": (
+        functools.partial(_module, "airbench96", fields=(("widths", (32, 8, 8)),)),
+        (20, 25, 3),
+    ),
     "vit cls": (functools.partial(_module, "vit_ti4", fields=_THIN, dropout=0.1), (8, 12, 3)),
     "vit mean": (
         functools.partial(
@@ -51,9 +95,115 @@ SMALL = {
         ),
         (8, 8, 1),
     ),
+    "deit distilled": (
+        functools.partial(
+            _module,
+            "deit_ti4_distilled",
+            fields=_THIN,
+            stochastic_depth=0.0,
+            registers=2,
+            qk_norm=True,
+            layer_scale=0.1,
+        ),
+        (8, 8, 3),
+    ),
+    "efficientnet": (functools.partial(_module, "efficientnet_b0", fields=_NARROW), (16, 12, 3)),
+    "efficientnet_lite": (
+        functools.partial(
+            _module, "efficientnet_lite0", fields=_NARROW, dropout=0.0, stochastic_depth=0.0
+        ),
+        (9, 16, 1),
+    ),
+    "efficientnet_v2": (
+        functools.partial(_module, "efficientnet_v2_s", fields=_FUSED),
+        (12, 12, 3),
+    ),
+    "mobilenet_v2": (
+        functools.partial(
+            _module,
+            "mobilenet_v2",
+            fields=(("stages", ((1, 16, 1, 1), (3, 24, 2, 2))),),
+            width_factor=0.5,
+        ),
+        (12, 12, 3),
+    ),
+    "mobilenet_v3": (
+        functools.partial(
+            _module,
+            "mobilenet_v3_small",
+            fields=(("stages", _V3_STAGES), ("hidden", 32)),
+            stochastic_depth=0.5,
+        ),
+        (16, 16, 3),
+    ),
+    "convnext": (
+        functools.partial(
+            _module,
+            "convnext_atto",
+            fields=(("depths", (1, 2)), ("width", 8)),
+            stochastic_depth=0.5,
+            patch_size=2,
+        ),
+        (12, 8, 3),
+    ),
+    "mixer": (
+        functools.partial(
+            _module,
+            "mixer_s4",
+            fields=(("width", 16), ("depth", 2), ("token_hidden", 8), ("channel_hidden", 24)),
+        ),
+        (12, 8, 3),
+    ),
+    "swin": (
+        functools.partial(
+            _module,
+            "swin_t",
+            fields=(("width", 32), ("depths", (2, 1))),
+            window_size=3,
+            patch_size=2,
+        ),
+        (12, 10, 3),
+    ),
 }
-RANDOM = ("small_cnn", "resnet8", "wrn10_1", "vit cls", "vit mean")  # in training
-NORMALISED = ("small_cnn", "resnet8", "resnet8 B", "wrn10_1")  # over the batch
+# Their gradient is zero but for rounding, as what they add is taken away again.
+WITHOUT_GRADIENT = (
+    "key/bias",  # the same score to every key of a query, by the softmax
+    "conv/bias",  # VGG's, by the batch norm behind it
+    "project/norm/bias",  # a constant to a whole map, by the next 1x1 convolution's batch norm
+    "token_mixing/out/bias",  # the same to all channels of a token, by every layer norm
+)
+RANDOM = (  # in training
+    "small_cnn",
+    "resnet8",
+    "wrn10_1",
+    "resnet18",
+    "vgg11_bn",
+    "vit cls",
+    "vit mean",
+    "efficientnet",
+    "efficientnet_v2",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "convnext",
+    "swin",
+)
+NORMALISED = (  # over the batch
+    "small_cnn",
+    "resnet8",
+    "resnet8 B",
+    "wrn10_1",
+    "resnet18",
+    "resnext50 refined",
+    "preact_resnet50",
+    "vgg11_bn",
+    "densenet121",
+    "airbench96",
+    "efficientnet",
+    "efficientnet_lite",
+    "efficientnet_v2",
+    "mobilenet_v2",
+    "mobilenet_v3",
+)
 
 
 class Case:
@@ -139,9 +289,7 @@ def test_every_parameter_has_a_finite_gradient_that_is_not_zero(case):
     (_, _), gradients = case.train()
     for path, gradient in flax.traverse_util.flatten_dict(gradients, sep="/").items():
         assert np.isfinite(gradient).all(), path
-        # A bias of the keys adds the same score to every key of a query, which the softmax
-        # takes away again: its gradient is zero but for rounding.
-        if not path.endswith("key/bias"):
+        if not path.endswith(WITHOUT_GRADIENT):
             assert np.abs(gradient).max() > 1e-7, path
 
 

@@ -1,6 +1,4 @@
-"""ViT: attention and a whole block against numpy, positions against their formula."""
-
-import functools
+"""ViT: positions, pools, extra tokens and heads; its blocks are in test_transformer.py."""
 
 import flax
 import jax
@@ -8,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from scipy.special import softmax
+from PIL import Image
 
 from imgrec import models
 from imgrec.config import ModelConfig
-from imgrec.models.vit import EncoderBlock, SelfAttention, sincos_positions
+from imgrec.errors import UserError
+from imgrec.models.vit import resample_positions, sincos_positions
 
 
 def _thin(**options):
@@ -23,55 +22,6 @@ def _thin(**options):
 
 def _images(*shape):
     return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
-
-
-def _dense(x, params):
-    return x @ params["kernel"] + params["bias"]
-
-
-def _layer_norm(x, params):
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    return x * params["scale"] + params["bias"]
-
-
-def _attention(x, params, num_heads):
-    """One head after the other, as appendix A writes it."""
-    width = x.shape[-1] // num_heads
-    query, key, value = (_dense(x, params[name]) for name in ("query", "key", "value"))
-    maps, heads = [], []
-    for h in range(num_heads):
-        part = np.s_[..., h * width : (h + 1) * width]
-        scores = query[part] @ key[part].swapaxes(-1, -2) / np.sqrt(width)
-        maps.append(softmax(scores, axis=-1))
-        heads.append(maps[-1] @ value[part])
-    return _dense(np.concatenate(heads, -1), params["out"]), np.stack(maps, 1)
-
-
-def test_attention_against_numpy(fill):
-    x = _images(2, 5, 12)
-    layer = SelfAttention(num_heads=3, dtype=jnp.float32)
-    variables = fill(layer, x)
-    out, attention = jax.jit(layer.apply)(variables, x)
-    params = jax.tree.map(np.float64, variables["params"])
-    expected, expected_attention = _attention(np.float64(x), params, 3)
-    assert attention.shape == (2, 3, 5, 5)
-    np.testing.assert_allclose(attention, expected_attention, atol=1e-5)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
-
-
-def test_a_block_against_numpy(fill):
-    x = _images(2, 5, 12)
-    block = EncoderBlock(num_heads=3, dropout=0.0, drop_rate=0.0, dtype=jnp.float32)
-    variables = fill(block, x, train=False)
-    out = jax.jit(functools.partial(block.apply, train=False))(variables, x)
-    params = jax.tree.map(np.float64, variables["params"])
-    x = np.float64(x)
-    y, _ = _attention(_layer_norm(x, params["norm1"]), params["self_attention"], 3)
-    x = x + y
-    y = _dense(_layer_norm(x, params["norm2"]), params["mlp"]["hidden"])
-    gelu = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
-    expected = x + _dense(gelu, params["mlp"]["out"])
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_sincos_positions_against_their_formula():
@@ -192,3 +142,110 @@ def test_names_of_the_parameters():
         "norm/scale",
         "head/kernel",
     } <= names
+
+
+def test_extra_tokens_are_class_distillation_registers_in_this_order(fill):
+    module = _thin(distillation=True, registers=3).clone(depth=0)
+    images = _images(2, 8, 12, 3)
+    variables = fill(module, images)
+    params = variables["params"]
+    assert params["registers"].shape == (1, 3, 16)
+    # Registers have no position.
+    assert params["positions"].shape == (1, 2 + 6, 16)
+
+    def encoded(params):
+        return jax.jit(lambda: models.intermediates(module, {"params": params}, images))()[
+            "encoded"
+        ]
+
+    before = encoded(params)
+    assert before.shape == (2, 2 + 3 + 6, 16)
+    for name, changed in {"cls": [0], "distillation": [1], "registers": [2, 3, 4]}.items():
+        # Noise, as the normalisation takes a constant away.
+        after = encoded({**params, name: params[name] + _images(*params[name].shape)})
+        assert np.flatnonzero(np.any(before != after, axis=(0, 2))).tolist() == changed
+
+
+def test_mean_pooling_is_over_the_patches_alone(fill):
+    module = _thin(pool="mean", distillation=True, registers=2)
+    images = _images(2, 8, 8, 3)
+    variables = fill(module, images)
+    named = jax.jit(lambda: models.intermediates(module, variables, images))()
+    patches = named["encoded"][:, 3:]
+    assert patches.shape == (2, 4, 16)
+    np.testing.assert_allclose(named["pre_logits"], patches.mean(1), atol=1e-6)
+    np.testing.assert_array_equal(named["distillation_pre_logits"], named["encoded"][:, 0])
+
+
+def test_two_heads_answer_and_the_logits_are_their_mean(fill):
+    module = _thin(distillation=True)
+    images = _images(2, 8, 8, 3)
+    variables = fill(module, images)
+    params = variables["params"]
+    logits = jax.jit(lambda: module.apply(variables, images))()
+    named = jax.jit(lambda: models.intermediates(module, variables, images))()
+    expected = {}
+    for name, token, head in [("class", 0, "head"), ("distillation", 1, "distillation_head")]:
+        y = named["encoded"][:, token] @ params[head]["kernel"] + params[head]["bias"]
+        expected[name] = y
+        np.testing.assert_allclose(named[f"{name}_logits"], y, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected["class"] - expected["distillation"]).max() > 0.1
+    mean = (expected["class"] + expected["distillation"]) / 2
+    np.testing.assert_allclose(logits, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_without_attention_tokens_do_not_see_each_other(fill):
+    module = _thin(self_attention=False, pool="mean", positions="sincos")
+    images = _images(1, 8, 8, 3)
+    variables = fill(module, images)
+    assert set(variables["params"]["block0"]) == {"norm2", "mlp"}
+    encoded = jax.jit(lambda x: models.intermediates(module, variables, x)["encoded"][0])
+    changed = np.any(encoded(images) != encoded(images.at[0, 5, 1].add(1.0)), axis=-1)
+    assert np.flatnonzero(changed).tolist() == [2]
+
+
+def test_deit_starts_normal_everywhere_with_the_papers_defaults():
+    module = models.create(ModelConfig("deit_ti4_distilled"), 10)
+    assert (module.gelu, module.stochastic_depth) == ("erf", 0.1)
+    module = module.clone(width=64, depth=1, num_heads=4)
+    images = jnp.zeros((1, 32, 32, 3))
+    params = jax.jit(lambda: module.init(jax.random.key(0), images))()["params"]
+    for path, leaf in flax.traverse_util.flatten_dict(params).items():
+        if path[-1] == "bias":
+            assert not leaf.any(), path
+        elif path[-1] != "scale":
+            assert np.std(leaf) == pytest.approx(0.02, rel=0.3), path
+
+
+def test_layer_scale_starts_where_it_is_told():
+    module = _thin(layer_scale=0.25)
+    params = jax.jit(lambda: module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))()["params"]
+    for name in ("gamma1", "gamma2"):
+        np.testing.assert_array_equal(params["block1"][name], np.full(16, 0.25, np.float32))
+
+
+@pytest.mark.parametrize(("grid", "new_grid"), [((3, 4), (6, 9)), ((8, 6), (3, 4))])
+def test_resampled_positions_against_pillow(grid, new_grid):
+    # Pillow's bicubic is antialiased where it shrinks, too.
+    width, extra = 5, 2
+    positions = _images(1, extra + grid[0] * grid[1], width)
+    resampled = resample_positions(positions, grid, new_grid)
+    assert resampled.shape == (1, extra + new_grid[0] * new_grid[1], width)
+    np.testing.assert_array_equal(resampled[:, :extra], positions[:, :extra])
+    for i in range(width):
+        plane = Image.fromarray(np.asarray(positions[0, extra:, i]).reshape(grid))
+        expected = plane.resize(new_grid[::-1], Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(
+            resampled[0, extra:, i].reshape(new_grid), expected, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_positions_on_their_own_grid_stay():
+    positions = _images(1, 1 + 12, 4)
+    same = resample_positions(positions, (3, 4), (3, 4))
+    np.testing.assert_allclose(same, positions, atol=1e-6)
+
+
+def test_positions_of_another_grid_are_refused():
+    with pytest.raises(UserError, match="13 positions cannot be those of a grid of 4x4"):
+        resample_positions(_images(1, 13, 4), (4, 4), (2, 2))
