@@ -1,0 +1,1 @@
+"""Weights in and out: files of other projects read without their frameworks, and written."""

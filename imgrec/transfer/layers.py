@@ -1,0 +1,64 @@
+"""Entries of the common layers as PyTorch names and lays them out, for tables to be made of.
+
+Where a network has its channels in another order than ours, `inputs` and `outputs` give it:
+our channel i is theirs `order[i]`.
+"""
+
+from collections.abc import Sequence
+
+from imgrec.transfer.mapping import Entry
+from imgrec.transfer.turns import CONV, LINEAR, SAME, Turn, reordered
+
+Order = Sequence[int] | None
+
+
+def conv(
+    theirs: str, ours: str, *, bias: bool = False, inputs: Order = None, outputs: Order = None
+) -> list[Entry]:
+    """A convolution, plain, grouped or depthwise."""
+    turn = _ordered(outputs, 0).then(_ordered(inputs, 1)).then(CONV)
+    entries = [Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), turn)]
+    return entries + (_bias(theirs, ours, outputs) if bias else [])
+
+
+def linear(theirs: str, ours: str, *, bias: bool = True, inputs: Order = None) -> list[Entry]:
+    """A dense layer."""
+    turn = _ordered(inputs, 1).then(LINEAR)
+    entries = [Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), turn)]
+    return entries + (_bias(theirs, ours) if bias else [])
+
+
+def head(theirs: str, ours: str = "head", *, inputs: Order = None) -> list[Entry]:
+    """The dense layer that gives the logits."""
+    turn = _ordered(inputs, 1).then(LINEAR)
+    return [
+        Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), turn, classes_axis=0),
+        Entry((f"{theirs}.bias",), (f"params/{ours}/bias",), classes_axis=0),
+    ]
+
+
+def norm(theirs: str, ours: str, *, order: Order = None) -> list[Entry]:
+    """Scale and shift of any normalisation."""
+    turn = _ordered(order, 0)
+    return [
+        Entry((f"{theirs}.weight",), (f"params/{ours}/scale",), turn),
+        Entry((f"{theirs}.bias",), (f"params/{ours}/bias",), turn),
+    ]
+
+
+def batch_norm(theirs: str, ours: str, *, order: Order = None) -> list[Entry]:
+    """Scale, shift and moving statistics."""
+    turn = _ordered(order, 0)
+    return [
+        *norm(theirs, ours, order=order),
+        Entry((f"{theirs}.running_mean",), (f"batch_stats/{ours}/mean",), turn),
+        Entry((f"{theirs}.running_var",), (f"batch_stats/{ours}/var",), turn),
+    ]
+
+
+def _bias(theirs: str, ours: str, order: Order = None) -> list[Entry]:
+    return [Entry((f"{theirs}.bias",), (f"params/{ours}/bias",), _ordered(order, 0))]
+
+
+def _ordered(order: Order, axis: int) -> Turn:
+    return SAME if order is None else reordered(order, axis)

@@ -1,0 +1,55 @@
+"""The namings known for each family of models, one file a family."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from imgrec.errors import UserError, unknown
+from imgrec.models import ImageShape
+from imgrec.models.resnet import CifarResNet
+from imgrec.models.vit import VisionTransformer
+from imgrec.models.wrn import WideResNet
+from imgrec.transfer.mapping import Table
+from imgrec.transfer.tables import cifar_resnet, vit, wrn
+
+# A family's tables are functions of its module and the shape of the images, since depth,
+# options and the grid of patches decide what there is to name.
+_TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table], ...]] = {
+    CifarResNet: (cifar_resnet.akamaster,),
+    VisionTransformer: (
+        vit.timm,
+        vit.torchvision,
+        vit.huggingface,
+        vit.big_vision,
+        vit.vision_transformer,
+    ),
+    WideResNet: (wrn.xternalz,),
+}
+
+
+def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
+    """The tables of a model in every naming there is.
+
+    Raises:
+      UserError: there is none.
+    """
+    if type(module) not in _TABLES:
+        families = ", ".join(sorted(kind.__name__ for kind in _TABLES))
+        raise UserError(
+            f"no foreign naming is known for a {type(module).__name__}, only for {families}. "
+            "The folder of a run of this project can give it weights."
+        )
+    return tuple(table(module, image_shape) for table in _TABLES[type(module)])
+
+
+def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
+    """The table of a model in one naming ("timm").
+
+    Raises:
+      UserError: the model is not known by that naming.
+    """
+    tables = {table.naming: table for table in known(module, image_shape)}
+    if naming not in tables:
+        raise unknown(f"naming of a {type(module).__name__}", naming, tables)
+    return tables[naming]

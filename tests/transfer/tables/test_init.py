@@ -1,0 +1,80 @@
+"""Every table of every model: it names each variable once, and goes both ways exactly."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from imgrec import models
+from imgrec.config import ModelConfig
+from imgrec.errors import UserError
+from imgrec.transfer import mapping, tables
+
+SHAPE = (16, 24, 3)
+MODELS = [
+    ("resnet8", {}),
+    ("resnet14", {"shortcut": "B"}),
+    ("plain8", {}),
+    ("wrn10_1", {}),
+    ("wrn16_2", {}),
+    ("vit_ti4", {}),
+    ("vit_ti8", {"pool": "mean"}),
+    ("vit_ti4", {"positions": "sincos"}),
+    ("vit_ti4", {"pool": "mean", "positions": "sincos"}),
+]
+
+
+def variables_of(module):
+    images = jnp.zeros((1, *SHAPE))
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), images))
+    rng = np.random.default_rng(0)
+    filled = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    filled = flax.core.unfreeze(filled)
+    return filled.pop("params"), filled
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS, ids=str)
+def test_every_variable_once_and_there_and_back_exactly(name, options):
+    module = models.create(ModelConfig(name, ConfigDict(options)), 10)
+    params, model_state = variables_of(module)
+    flat = flax.traverse_util.flatten_dict({"params": params, **model_state}, sep="/")
+    for table in tables.known(module, SHAPE):
+        ours = [name for entry in table.entries for name in entry.ours]
+        assert sorted(ours) == sorted(flat)
+        assert len(table.theirs) == sum(len(entry.theirs) for entry in table.entries)
+        assert all(hasattr(module, option) for option in table.made_with)
+
+        foreign = mapping.export(params, model_state, table)
+        assert mapping.choose(foreign, tables.known(module, SHAPE)).naming == table.naming
+        found = mapping.convert(foreign, table, params, model_state)
+        if "params/cls" in flat and table.naming == "big_vision" and "positions" in params:
+            # The class token has no position there, so ours goes into the token itself.
+            params_there = {**params, "cls": params["cls"] + params["positions"][:, :1]}
+            grid = params["positions"].copy()
+            grid[:, 0] = 0
+            expected = {**params_there, "positions": grid}, model_state
+        else:
+            expected = params, model_state
+        jax.tree.map(np.testing.assert_array_equal, found[:2], expected)
+        assert found[2].replaced == ()
+
+
+def test_every_naming_of_a_vision_transformer():
+    module = models.create(ModelConfig("vit_ti4"), 10)
+    assert [table.naming for table in tables.known(module, SHAPE)] == [
+        "timm",
+        "torchvision",
+        "transformers",
+        "big_vision",
+        "google-research/vision_transformer",
+    ]
+    assert tables.named(module, SHAPE, "timm").made_with == {"gelu": "erf"}
+    with pytest.raises(UserError, match=r"naming of a Vision.* 'tim'\. Did you mean 'timm'"):
+        tables.named(module, SHAPE, "tim")
+
+
+def test_a_model_without_tables_says_which_have_some():
+    with pytest.raises(UserError, match="for a LeNet5, only for CifarResNet, V"):
+        tables.known(models.create(ModelConfig("lenet5"), 10), SHAPE)

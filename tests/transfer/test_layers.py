@@ -1,0 +1,55 @@
+"""Entries of layers: names, and channels in another order."""
+
+import numpy as np
+import pytest
+
+from imgrec.transfer import layers
+
+FOREIGN = np.arange(24.0).reshape(2, 3, 2, 2)
+
+
+def names(entries):
+    return {theirs: ours for entry in entries for theirs in entry.theirs for ours in entry.ours}
+
+
+def test_names():
+    assert names(layers.conv("a.0", "b/c", bias=True)) == {
+        "a.0.weight": "params/b/c/kernel",
+        "a.0.bias": "params/b/c/bias",
+    }
+    assert names(layers.conv("a", "b")) == {"a.weight": "params/b/kernel"}
+    assert names(layers.linear("a", "b", bias=False)) == {"a.weight": "params/b/kernel"}
+    assert names(layers.batch_norm("a", "b")) == {
+        "a.weight": "params/b/scale",
+        "a.bias": "params/b/bias",
+        "a.running_mean": "batch_stats/b/mean",
+        "a.running_var": "batch_stats/b/var",
+    }
+    assert names(layers.norm("a", "b")) == {"a.weight": "params/b/scale", "a.bias": "params/b/bias"}
+    head = layers.head("fc")
+    assert names(head) == {"fc.weight": "params/head/kernel", "fc.bias": "params/head/bias"}
+    assert [entry.classes_axis for entry in head] == [0, 0]
+    assert {e.classes_axis for e in layers.linear("a", "b")} == {None}
+
+
+@pytest.mark.parametrize("inputs", [None, [2, 0, 1]])
+@pytest.mark.parametrize("outputs", [None, [1, 0]])
+def test_channels_in_another_order(inputs, outputs):
+    kernel, bias = layers.conv("a", "b", bias=True, inputs=inputs, outputs=outputs)
+    (found,) = kernel.turn.into((FOREIGN,))
+    for i in range(3):
+        for o in range(2):
+            there = FOREIGN[outputs[o] if outputs else o, inputs[i] if inputs else i]
+            np.testing.assert_array_equal(found[:, :, i, o], there)
+    (shifts,) = bias.turn.into((np.array([10, 20]),))
+    assert shifts.tolist() == ([20, 10] if outputs else [10, 20])
+    np.testing.assert_array_equal(kernel.turn.out((found,))[0], FOREIGN)
+
+
+def test_a_dense_layer_reads_its_inputs_in_another_order():
+    for entry in (
+        layers.linear("a", "b", inputs=[2, 0, 1])[0],
+        layers.head("a", inputs=[2, 0, 1])[0],
+    ):
+        (found,) = entry.turn.into((np.array([[1, 2, 3], [4, 5, 6]]),))
+        np.testing.assert_array_equal(found, [[3, 6], [1, 4], [2, 5]])
