@@ -44,7 +44,8 @@ def main() -> int:
         os.environ["IMGREC_DATA"] = arguments.data_root
     experiment = runpy.run_path(str(ROOT / "configs" / "cifar10_vit.py"))["get_config"]()
     experiment.data.batch_size = arguments.batch_size
-    experiment.model.options |= {"dropout": 0.0, "stochastic_depth": 0.0}
+    experiment.data.resident = "off"  # batches that PyTorch can be given too
+    experiment.model.options.update({"dropout": 0.0, "stochastic_depth": 0.0})
     experiment.train.duration = f"{arguments.steps}st"
     experiment.schedule.warmup = "10%"
     planned = plan(experiment)
