@@ -9,17 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"main", "cli"},
-    {"training", "evaluation", "reporting"},
+    {"main", "prepare", "cli"},
+    {"training", "evaluation", "reporting", "transfer"},
     {"tasks"},
     {"models", "data", "augment"},
-    {"config", "durations", "errors", "randomness"},
+    {"config", "durations", "errors", "files", "options", "randomness"},
 ]
 FORBIDDEN = {
     "models": {"data"},
     "data": {"models", "augment"},
     "evaluation": {"training", "tasks"},
     "reporting": {"training"},
+    "transfer": {"training", "evaluation", "reporting", "tasks", "data", "augment"},
 }
 MODULES = sorted((ROOT / "imgrec").rglob("*.py"))
 
