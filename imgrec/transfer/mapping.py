@@ -71,6 +71,7 @@ class Table:
 
     Attributes:
       naming: whose names these are ("timm").
+      also: others that use the same names.
       entries: one for every variable of the model.
       ignored: regexes over whole foreign names that a network does not compute with.
       respelled: pairs (regex, replacement) that bring older spellings up to date.
@@ -85,6 +86,7 @@ class Table:
     respelled: tuple[tuple[str, str], ...] = ()
     stem: str = ""
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     @functools.cached_property
     def theirs(self) -> frozenset[str]:

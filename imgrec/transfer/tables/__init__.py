@@ -7,16 +7,18 @@ from flax import linen as nn
 
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
+from imgrec.models.imagenet_resnet import ResNet
 from imgrec.models.resnet import CifarResNet
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
-from imgrec.transfer.tables import cifar_resnet, vit, wrn
+from imgrec.transfer.tables import cifar_resnet, imagenet_resnet, vit, wrn
 
 # A family's tables are functions of its module and the shape of the images, since depth,
 # options and the grid of patches decide what there is to name.
 _TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
+    ResNet: (imagenet_resnet.timm,),
     VisionTransformer: (
         vit.timm,
         vit.torchvision,
@@ -49,7 +51,9 @@ def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
     Raises:
       UserError: the model is not known by that naming.
     """
-    tables = {table.naming: table for table in known(module, image_shape)}
+    tables = {
+        name: table for table in known(module, image_shape) for name in (table.naming, *table.also)
+    }
     if naming not in tables:
         raise unknown(f"naming of a {type(module).__name__}", naming, tables)
     return tables[naming]
