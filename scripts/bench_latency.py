@@ -4,10 +4,11 @@
     python scripts/bench_latency.py
 
 EfficientNet-Lite0 and ResNet-50 at 224x224, batches of 1 and 32, in float32 with all cores. The
-contestants take turns in one process: ours compiled by jit, a few images at a time, timm's network in PyTorch eager
-(in both memory layouts, of which the faster counts), and the same network exported to ONNX
-and run by ONNX Runtime. Each call is timed until its logits are there, with the image already in
-memory. Writes `results/bench_latency.json`; a ratio above 1 means that ours is the faster.
+contestants take turns in one process: ours compiled by jit, a few images at a time; timm's
+network in PyTorch eager (in both memory layouts, of which the faster counts); and the same
+network exported to ONNX and run by ONNX Runtime. Each call is timed until its logits are there,
+with the images already in memory. Writes `results/bench_latency.json`; a ratio above 1 means
+that ours is the faster.
 """
 
 import argparse
