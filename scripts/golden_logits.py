@@ -50,10 +50,23 @@ def torchvision(name: str, **arguments: Any) -> Callable[[], Any]:
     )
 
 
+def lukemelas(package: str, name: str) -> Callable[[], Any]:
+    """A network of efficientnet-pytorch or of its kin, for CLASSES classes."""
+    return lambda: importlib.import_module(package).EfficientNet.from_name(
+        name, num_classes=CLASSES
+    )
+
+
 NETWORKS = {
     "resnet50_timm": Network("resnet50", "timm", (64, 96, 3), timm("resnet50")),
     "resnet50_torchvision": Network(
         "resnet50", "torchvision", (64, 96, 3), torchvision("resnet50")
+    ),
+    "efficientnet_lite0_package": Network(
+        "efficientnet_lite0",
+        "lukemelas/EfficientNet-PyTorch",
+        (64, 96, 3),
+        lukemelas("efficientnet_lite_pytorch", "efficientnet-lite0"),
     ),
 }
 

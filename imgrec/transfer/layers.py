@@ -7,7 +7,7 @@ our channel i is theirs `order[i]`.
 from collections.abc import Sequence
 
 from imgrec.transfer.mapping import Entry
-from imgrec.transfer.turns import CONV, LINEAR, SAME, Turn, reordered
+from imgrec.transfer.turns import CONV, LINEAR, PIXEL, SAME, Turn, reordered
 
 Order = Sequence[int] | None
 
@@ -26,6 +26,11 @@ def linear(theirs: str, ours: str, *, bias: bool = True, inputs: Order = None) -
     turn = _ordered(inputs, 1).then(LINEAR)
     entries = [Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), turn)]
     return entries + (_bias(theirs, ours) if bias else [])
+
+
+def pointwise(theirs: str, ours: str) -> list[Entry]:
+    """A dense layer that they have as a 1x1 convolution."""
+    return [Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), PIXEL), *_bias(theirs, ours)]
 
 
 def head(theirs: str, ours: str = "head", *, inputs: Order = None) -> list[Entry]:

@@ -7,17 +7,20 @@ from flax import linen as nn
 
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
+from imgrec.models.efficientnet import EfficientNet
 from imgrec.models.imagenet_resnet import ResNet
 from imgrec.models.resnet import CifarResNet
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
-from imgrec.transfer.tables import cifar_resnet, imagenet_resnet, vit, wrn
+from imgrec.transfer.tables import cifar_resnet, efficientnet, imagenet_resnet, vit, wrn
 
 # A family's tables are functions of its module and the shape of the images, since depth,
-# options and the grid of patches decide what there is to name.
-_TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table], ...]] = {
+# options and the grid of patches decide what there is to name. None: that naming has no such
+# network.
+_TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table | None], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
+    EfficientNet: (efficientnet.timm, efficientnet.torchvision, efficientnet.lukemelas),
     ResNet: (imagenet_resnet.timm,),
     VisionTransformer: (
         vit.timm,
@@ -42,7 +45,8 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
             f"no foreign naming is known for a {type(module).__name__}, only for {families}. "
             "The folder of a run of this project can give it weights."
         )
-    return tuple(table(module, image_shape) for table in _TABLES[type(module)])
+    made = (make(module, image_shape) for make in _TABLES[type(module)])
+    return tuple(table for table in made if table is not None)
 
 
 def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
