@@ -7,21 +7,36 @@ from flax import linen as nn
 
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
+from imgrec.models.convnext import ConvNeXt
 from imgrec.models.efficientnet import EfficientNet
 from imgrec.models.imagenet_resnet import ResNet
+from imgrec.models.mlp_mixer import MLPMixer
 from imgrec.models.resnet import CifarResNet
+from imgrec.models.swin import SwinTransformer
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
-from imgrec.transfer.tables import cifar_resnet, efficientnet, imagenet_resnet, vit, wrn
+from imgrec.transfer.tables import (
+    cifar_resnet,
+    convnext,
+    efficientnet,
+    imagenet_resnet,
+    mlp_mixer,
+    swin,
+    vit,
+    wrn,
+)
 
 # A family's tables are functions of its module and the shape of the images, since depth,
 # options and the grid of patches decide what there is to name. None: that naming has no such
 # network.
 _TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table | None], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
+    ConvNeXt: (convnext.timm, convnext.facebook, convnext.torchvision, convnext.huggingface),
     EfficientNet: (efficientnet.timm, efficientnet.torchvision, efficientnet.lukemelas),
+    MLPMixer: (mlp_mixer.timm, mlp_mixer.big_vision),
     ResNet: (imagenet_resnet.timm,),
+    SwinTransformer: (swin.timm, swin.microsoft, swin.torchvision, swin.huggingface),
     VisionTransformer: (
         vit.timm,
         vit.torchvision,
@@ -46,7 +61,14 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
             "The folder of a run of this project can give it weights."
         )
     made = (make(module, image_shape) for make in _TABLES[type(module)])
-    return tuple(table for table in made if table is not None)
+    tables = tuple(table for table in made if table is not None)
+    if not tables:
+        raise UserError(
+            f"no foreign naming is known for a {type(module).__name__} of these options, since no "
+            "project it was taken from has them. The folder of a run of this project can give it "
+            "weights."
+        )
+    return tables
 
 
 def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
