@@ -78,8 +78,8 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
     tables = tuple(table for table in made if table is not None)
     if not tables:
         raise UserError(
-            f"no foreign naming is known for a {type(module).__name__} of these options, since no "
-            "project it was taken from has them. The folder of a run of this project can give it "
+            f"no foreign naming is known for a {type(module).__name__} with these options, which "
+            "none of the other projects has. The folder of a run of this project can give it "
             "weights."
         )
     return tables
