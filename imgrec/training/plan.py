@@ -20,8 +20,8 @@ from imgrec.config import Experiment
 from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.tasks.classification import Classification
+from imgrec.training import freezing, optimizers, resident, rules, schedules, state, step, weights
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, resident, schedules, state, step, weights
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
@@ -37,6 +37,7 @@ class Plan:
     task: Classification
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
+    starts: freezing.Starts  # when each parameter begins to move
     state: TrainState  # shapes only
     shardings: TrainState
     total_steps: int
@@ -51,7 +52,7 @@ class Plan:
 
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it lives."""
-        seed, source = self.experiment.seed, self.experiment.init.weights
+        seed, start = self.experiment.seed, self.experiment.init
 
         def init(images: Any) -> TrainState:
             key = randomness.named(jax.random.key(seed), "init")
@@ -59,11 +60,18 @@ class Plan:
             ema = self.experiment.train.ema > 0
             return state.create(params, model_state, self.optimizer, ema=ema)
 
-        images = None if source else self._init_images()
+        images = None if start.weights else self._init_images()
         fresh = jax.jit(init, out_shardings=self.shardings)(images)
-        if not source:
+        if not start.weights:
             return fresh
-        return weights.load(source, fresh, self.shardings, self.task.module, self.task.image_shape)
+        return weights.load(
+            start.weights,
+            fresh,
+            self.shardings,
+            self.task.module,
+            self.task.image_shape,
+            new_head=start.new_head,
+        )
 
     def _init_images(self) -> UInt8[np.ndarray, "batch height width channels"] | None:
         """The first training images, for a model that is initialised from them."""
@@ -81,6 +89,7 @@ class Plan:
             seed=c.seed,
             accumulate=c.train.accumulate,
             ema=c.train.ema,
+            starts=self.starts,
         )
 
     def compile_step(
@@ -199,13 +208,21 @@ def plan(experiment: Experiment) -> Plan:
         c.schedule, c.optimizer.learning_rate, total_steps=total_steps, **size
     )
     params, model_state = jax.eval_shape(task.init, jax.random.key(0))
-    optimizer = optimizers.create(c.optimizer, schedule, params)
+    unfreeze_every = durations.parse(c.optimizer.unfreeze_every).steps(
+        **size, total_steps=total_steps
+    )
+    layers = models.layers(task.module, info.image_shape)
+    optimizer = optimizers.create(
+        c.optimizer, schedule, params, layers=layers, unfreeze_every=unfreeze_every
+    )
     abstract = jax.eval_shape(
         lambda p, m: state.create(p, m, optimizer, ema=c.train.ema > 0), params, model_state
     )
     said: tuple[str, ...] = ()
     if c.init.weights:
-        said = weights.check(c.init.weights, abstract, task.module, info.image_shape)
+        said = weights.check(
+            c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
+        )
     planned = Plan(
         experiment=experiment,
         dataset=dataset,
@@ -213,6 +230,7 @@ def plan(experiment: Experiment) -> Plan:
         task=task,
         schedule=schedule,
         optimizer=optimizer,
+        starts=freezing.starts(c.optimizer, rules.names(params), layers, unfreeze_every),
         state=abstract,
         shardings=meshes.state_shardings(abstract, mesh, c.mesh.rules),
         total_steps=total_steps,
