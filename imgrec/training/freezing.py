@@ -83,7 +83,7 @@ def norms_held(starts: Starts, step: Int[Array, ""]) -> Iterator[None]:
         start = _start_of(norm.path, starts)
         if start == 0:
             return call(*args, **kwargs)
-        before = norm.variables
+        before = jax.tree.map(lambda leaf: leaf, norm.variables)  # a copy: the call writes to them
         evaluating = norm.clone(parent=None, name=None, use_running_average=True)
         as_evaluated: Any = evaluating.apply(before, *args, **kwargs)
         if start is None:

@@ -1,5 +1,6 @@
 """What stands still comes out of training as it went in, to the bit; sleepers wake fresh."""
 
+import contextlib
 import io
 import re
 
@@ -131,7 +132,7 @@ def run(experiment, folder):
     before = jax.device_get(planned.initial_state())
     run_folder.open_folder(folder, experiment, allow_change=False, needs_bytes=0)
     loop.train(planned, folder, Console(file=io.StringIO()))
-    with Checkpoints(folder, keep=2) as checkpoints, planned.feed() as feed:
+    with Checkpoints(folder, keep=2) as checkpoints, contextlib.closing(planned.feed()) as feed:
         state, _ = checkpoints.restore(planned.state, planned.shardings, feed)
     return before, jax.device_get(state)
 
