@@ -19,12 +19,24 @@ from imgrec import augment, config, data, durations, models, randomness
 from imgrec.config import Experiment
 from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
+from imgrec.tasks import Task
 from imgrec.tasks.classification import Classification
-from imgrec.training import freezing, optimizers, resident, rules, schedules, state, step, weights
+from imgrec.training import (
+    freezing,
+    optimizers,
+    resident,
+    rules,
+    schedules,
+    state,
+    step,
+    teachers,
+    weights,
+)
 from imgrec.training import mesh as meshes
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
+from imgrec.training.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class Plan:
     resident: bool  # the training set lives on the device
     feeding: str  # one line on that, and why
     weights: tuple[str, ...]  # lines on what init.weights gives
+    teacher: Teacher | None = None
 
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it lives."""
@@ -79,11 +92,19 @@ class Plan:
         wanted = models.describe(self.experiment.model.name).init_images
         return train.gather(np.arange(min(wanted, len(train))))["image"] if wanted else None
 
-    def train_step(self) -> step.TrainStep:
-        """The step, not yet jitted."""
+    def train_step(self, teacher: Mapping[str, Any] | None = None) -> step.TrainStep:
+        """The step, not yet jitted.
+
+        Args:
+          teacher: the teacher's variables as arguments of the program that is compiled; a
+            program that closed over them would hold a copy.
+        """
         c = self.experiment
+        task: Task = self.task
+        if self.teacher is not None:
+            task = self.teacher.task(self.task, c, teacher or self.teacher.variables)
         return step.create(
-            self.task,
+            task,
             self.optimizer,
             self.schedule,
             seed=c.seed,
@@ -101,9 +122,12 @@ class Plan:
         shapes are an error. The state passed to it is donated. With `steps` above 1 it takes
         as many at once, and its metrics have that many entries.
         """
-        one = self.train_step()
+        taught = None if self.teacher is None else self.teacher.variables
 
-        def run(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, step.Metrics]:
+        def run(
+            state: TrainState, batch: Mapping[str, Any], teacher: Mapping[str, Any] | None
+        ) -> tuple[TrainState, step.Metrics]:
+            one = self.train_step(teacher)
             if steps == 1:
                 return one(state, self.take(batch))
             # Unrolled bodies would compile as often; a scan compiles once.
@@ -112,8 +136,9 @@ class Plan:
             )
 
         jitted = jax.jit(run, donate_argnums=0, out_shardings=(self.shardings, None))
-        lowered = jitted.lower(state, batch)
-        return lowered.compile(), lowered.cost_analysis()
+        lowered = jitted.lower(state, batch, taught)
+        compiled = lowered.compile()
+        return lambda state, batch: compiled(state, batch, taught), lowered.cost_analysis()
 
     def feed(self) -> DeviceFeed | ResidentFeed:
         """The training stream from its start, on the mesh; `take` makes batches of it."""
@@ -223,6 +248,7 @@ def plan(experiment: Experiment) -> Plan:
         said = weights.check(
             c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
         )
+    teacher = teachers.load(c, info, mesh) if c.distill.teacher else None
     planned = Plan(
         experiment=experiment,
         dataset=dataset,
@@ -241,7 +267,8 @@ def plan(experiment: Experiment) -> Plan:
         eval_batch_size=eval_batch_size,
         resident=is_resident,
         feeding=feeding,
-        weights=said,
+        weights=said + ((teacher.said,) if teacher else ()),
+        teacher=teacher,
     )
     shortest = min(planned.log_every, planned.eval_every, planned.checkpoint_every, total_steps)
     if c.train.steps_per_call > shortest:

@@ -51,7 +51,7 @@ def check(
         _, _, said = _converted(source, state, module, image_shape, new_head)
         return said
     path = _best(source)
-    found, expected = _shapes(_saved(path)), _shapes(state.variables)
+    found, expected = shapes(_saved(path)), shapes(state.variables)
     head, why = _fresh_head(found, expected, new_head)
     problems = [
         f"{name}: {found.get(name, 'missing')} there, {expected.get(name, 'missing')} here"
@@ -117,7 +117,7 @@ def restored(path: Path, fresh: Any, shardings: Any, *, new_head: bool = False) 
       new_head: as `check` took it.
     """
     saved = _saved(path)
-    head, _ = _fresh_head(_shapes(saved), _shapes(fresh), new_head)
+    head, _ = _fresh_head(shapes(saved), shapes(fresh), new_head)
 
     def target(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=sharding)
@@ -156,7 +156,12 @@ def best_variables(folder: str, field: str) -> Path:
 
 def shapes_there(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes by name of the variables saved in a run's checkpoint; nothing else is read."""
-    return _shapes(_saved(path))
+    return shapes(_saved(path))
+
+
+def shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of variables by name ("params/head/kernel")."""
+    return {name: tuple(leaf.shape) for name, leaf in _flat(variables).items()}
 
 
 def _saved(path: Path) -> Any:
@@ -222,7 +227,3 @@ def _placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 def _best(source: str) -> Path:
     return best_variables(source, "init.weights")
-
-
-def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(leaf.shape) for name, leaf in _flat(variables).items()}
