@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
-from imgrec import augment, randomness
+from imgrec import augment, models, randomness
 from imgrec.tasks import Batch, Variables
 
 
@@ -96,3 +96,11 @@ class Classification:
         images = augment.normalise(images, self.mean, self.std)
         logits: Array = self.module.apply(variables, images, train=False)  # type: ignore[assignment]
         return logits
+
+    def features(
+        self, variables: Variables, images: UInt8[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
+        """What the model hands to its head for raw images, in evaluation mode, as float32."""
+        images = augment.normalise(images, self.mean, self.std)
+        found = models.intermediates(self.module, variables, images)["pre_logits"]
+        return found.astype(jnp.float32)

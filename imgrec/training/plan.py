@@ -37,6 +37,7 @@ from imgrec.training.feed import DeviceFeed
 from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
 from imgrec.training.teachers import Teacher
+from imgrec.transfer import heads
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def plan(experiment: Experiment) -> Plan:
     meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
 
     dataset = data.load(c.data)
+    heads.check(c.head, has_validation=dataset.validation is not None)
     is_resident, feeding = resident.decide(c.data.resident, dataset, mesh)
     if c.train.steps_per_call > 1 and not is_resident:
         raise UserError(
