@@ -19,6 +19,7 @@ from imgrec.models import vgg as _vgg  # noqa: F401
 from imgrec.models import vit as _vit  # noqa: F401
 from imgrec.models import wrn as _wrn  # noqa: F401
 from imgrec.models.cost import count_parameters, flops
+from imgrec.models.depth import Layers, layers
 from imgrec.models.features import intermediates
 from imgrec.models.registry import (
     Description,
@@ -35,12 +36,14 @@ __all__ = [
     "Description",
     "Family",
     "ImageShape",
+    "Layers",
     "check",
     "count_parameters",
     "create",
     "describe",
     "flops",
     "intermediates",
+    "layers",
     "list_models",
     "register",
 ]
