@@ -21,7 +21,7 @@ from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.tasks.classification import Classification
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, resident, schedules, state, step, weights
+from imgrec.training import optimizers, resident, resolving, schedules, state, step, weights
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
@@ -160,8 +160,8 @@ def plan(experiment: Experiment) -> Plan:
       UserError: whatever is impossible, with what to change.
     """
     config.validate(experiment)
-    c = experiment
-    _check_names(c)
+    _check_names(experiment)
+    c = experiment = resolving.resolve(experiment)
     mesh = meshes.create(c.mesh)
     meshes.check_batch(mesh, c.data.batch_size, c.train.accumulate, "data.batch_size")
     eval_batch_size = c.eval.batch_size or c.data.batch_size
@@ -206,6 +206,7 @@ def plan(experiment: Experiment) -> Plan:
     said: tuple[str, ...] = ()
     if c.init.weights:
         said = weights.check(c.init.weights, abstract, task.module, info.image_shape)
+        said += resolving.said(c)
     planned = Plan(
         experiment=experiment,
         dataset=dataset,
