@@ -7,21 +7,41 @@ from flax import linen as nn
 
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
+from imgrec.models.densenet import DenseNet
 from imgrec.models.efficientnet import EfficientNet
 from imgrec.models.imagenet_resnet import ResNet
+from imgrec.models.mobilenet_v2 import MobileNetV2
+from imgrec.models.mobilenet_v3 import MobileNetV3
+from imgrec.models.preact_resnet import PreActivationResNet
 from imgrec.models.resnet import CifarResNet
+from imgrec.models.vgg import VGG
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
-from imgrec.transfer.tables import cifar_resnet, efficientnet, imagenet_resnet, vit, wrn
+from imgrec.transfer.tables import (
+    cifar_resnet,
+    densenet,
+    efficientnet,
+    imagenet_resnet,
+    mobilenet,
+    preact_resnet,
+    vgg,
+    vit,
+    wrn,
+)
 
 # A family's tables are functions of its module and the shape of the images, since depth,
 # options and the grid of patches decide what there is to name. None: that naming has no such
 # network.
 _TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table | None], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
+    DenseNet: (densenet.torchvision,),
     EfficientNet: (efficientnet.timm, efficientnet.torchvision, efficientnet.lukemelas),
-    ResNet: (imagenet_resnet.timm,),
+    MobileNetV2: (mobilenet.v2_timm, mobilenet.v2_torchvision, mobilenet.v2_huggingface),
+    MobileNetV3: (mobilenet.v3_timm, mobilenet.v3_torchvision),
+    PreActivationResNet: (preact_resnet.timm,),
+    ResNet: (imagenet_resnet.timm, imagenet_resnet.huggingface),
+    VGG: (vgg.torchvision, vgg.timm),
     VisionTransformer: (
         vit.timm,
         vit.torchvision,
@@ -46,7 +66,14 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
             "The folder of a run of this project can give it weights."
         )
     made = (make(module, image_shape) for make in _TABLES[type(module)])
-    return tuple(table for table in made if table is not None)
+    tables = tuple(table for table in made if table is not None)
+    if not tables:
+        raise UserError(
+            f"no foreign naming is known for a {type(module).__name__} of these options, since no "
+            "project it was taken from has them. The folder of a run of this project can give it "
+            "weights."
+        )
+    return tables
 
 
 def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
