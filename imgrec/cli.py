@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from imgrec.config import Experiment
@@ -26,6 +26,8 @@ HELP = frozenset({"--help", "-h", "-help", "--helpfull"})
 
 def run(verb: Callable[[list[str]], int]) -> None:
     """Runs a verb on `sys.argv` and exits with its code, or 2 and a message for a UserError."""
+    # Orbax warns of a file that only its managers write, wherever a single item is read.
+    logging.set_verbosity(logging.ERROR)
     try:
         code = verb(sys.argv)
     except UserError as error:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"main", "prepare", "cli"},
+    {"main", "prepare", "export", "cli"},
     {"training", "evaluation", "reporting", "transfer"},
     {"tasks"},
     {"models", "data", "augment"},

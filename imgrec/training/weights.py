@@ -139,17 +139,17 @@ def restored(path: Path, fresh: Any, shardings: Any, *, new_head: bool = False) 
     return dict(jax.tree.unflatten(structure, (_flat(found) | kept).values()))
 
 
-def best_variables(folder: str, field: str) -> Path:
+def best_variables(folder: str, name: str) -> Path:
     """Where a run folder keeps its best variables.
 
     Raises:
-      UserError: it has none; `field` is the configuration's that named it.
+      UserError: it has none; `name` is that of the setting that named the folder.
     """
     path = Path(folder).absolute() / "checkpoints" / "best"
     steps = sorted(int(found.name) for found in path.glob("*") if found.name.isdigit())
     if not steps:
         raise UserError(
-            f"config.{field}={folder!r} is no run folder with a checkpoint: there is "
+            f"{name}={folder!r} is no run folder with a checkpoint: there is "
             f"nothing in {path}. Give the folder of a finished run, for example "
             "runs/digits_lenet."
         )
@@ -245,4 +245,4 @@ def _best(source: str) -> Path:
             f"config.init.weights={source!r} is neither the folder of a run, nor a file, nor the "
             f"name of published weights.{meant} Known: {', '.join(pretrained.names())}."
         )
-    return best_variables(source, "init.weights")
+    return best_variables(source, "config.init.weights")
