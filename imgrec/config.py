@@ -122,6 +122,31 @@ class InitConfig:
     # whose best variables are taken, or a file of weights (safetensors, a PyTorch state dict,
     # .npz of big_vision); "" is the model's own way.
     weights: str = ""
+    # The head as the model begins, even where the weights have one for as many classes.
+    new_head: bool = False
+
+
+@dataclass
+class HeadConfig:
+    """How the head comes about: trained with the rest, or fitted to a fixed network's features.
+
+    "probe" is logistic regression, "knn" a vote of the nearest neighbours, "prototype" the nearest
+    class mean; with them nothing is trained by steps, and `imgrec.training.heads` says what is
+    done. Options that are given several values are chosen by the validation split.
+    """
+
+    name: str = "trained"
+    cache: str = ""  # folder of computed features, which runs may share; "" is the run's own
+    options: ConfigDict = field(default_factory=ConfigDict)  # l2, k, temperature, metric, ...
+
+
+@dataclass
+class DistillConfig:
+    """Learning from a teacher's soft labels beside the true ones (Hinton et al. 2015)."""
+
+    teacher: str = ""  # a run folder, whose best variables teach; "" is none
+    alpha: float = 0.9  # the teacher's share of the loss; the rest is the cross-entropy's
+    temperature: float = 4.0  # that both are softened by
 
 
 @dataclass
@@ -139,7 +164,9 @@ class OptimizerConfig:
     clip_norm: float = 0.0  # of the global gradient norm; 0 is off
     weight_decay_rules: tuple[tuple[str, float], ...] = (("(.*/)?(bias|scale)", 0.0),)
     learning_rate_rules: tuple[tuple[str, float], ...] = ()
+    layer_decay: float = 1.0  # multiplies the learning rate once more each layer below the head
     freeze: tuple[str, ...] = ()  # regexes of parameters that never move
+    unfreeze_every: str = "0st"  # the next layer from the top thaws; 0 is all at once
     options: ConfigDict = field(default_factory=ConfigDict)  # momentum, nesterov, b1, b2, ...
 
 
@@ -216,6 +243,8 @@ class Experiment:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -333,6 +362,9 @@ def validate(experiment: Experiment) -> None:
         "optimizer.learning_rate": (c.optimizer.learning_rate, 0, inf),
         "optimizer.weight_decay": (c.optimizer.weight_decay, 0, inf),
         "optimizer.clip_norm": (c.optimizer.clip_norm, 0, inf),
+        "optimizer.layer_decay": (c.optimizer.layer_decay, 1e-3, 1),
+        "distill.alpha": (c.distill.alpha, 0, 1),
+        "distill.temperature": (c.distill.temperature, 1e-2, 1e3),
         "train.steps_per_call": (c.train.steps_per_call, 1, inf),
         "train.accumulate": (c.train.accumulate, 1, inf),
         "train.label_smoothing": (c.train.label_smoothing, 0, 0.999),
@@ -376,12 +408,14 @@ def validate(experiment: Experiment) -> None:
     for name, text in {
         "train.duration": c.train.duration,
         "schedule.warmup": c.schedule.warmup,
+        "optimizer.unfreeze_every": c.optimizer.unfreeze_every,
         "eval.every": c.eval.every,
         "checkpoint.every": c.checkpoint.every,
         "log.every": c.log.every,
     }.items():
         duration = durations.parse(text, f"config.{name}")
-        if duration.amount == 0 and name != "schedule.warmup":
+        may_be_none = ("schedule.warmup", "optimizer.unfreeze_every")
+        if duration.amount == 0 and name not in may_be_none:
             raise UserError(f"config.{name}={text!r} must be longer than nothing.")
     if durations.parse(c.train.duration).unit == "%":
         raise UserError("config.train.duration must be in ep, st or ex: '%' is a share of it.")

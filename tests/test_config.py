@@ -227,7 +227,7 @@ def test_to_dict_is_json():
 
 def test_to_dict_names_every_field():
     names = {f"{name}." for name in config.flatten(config.to_dict(Experiment()))}
-    sections = ("augment", "data", "model", "optimizer", "schedule")
+    sections = ("augment", "data", "head", "model", "optimizer", "schedule")
     empty = {f"{section}.options." for section in sections}  # that hold nothing yet
     assert names | empty == {f"{name}." for name in FIELDS}
 

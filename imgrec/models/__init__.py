@@ -19,6 +19,7 @@ from imgrec.models import vgg as _vgg  # noqa: F401
 from imgrec.models import vit as _vit  # noqa: F401
 from imgrec.models import wrn as _wrn  # noqa: F401
 from imgrec.models.cost import cost_of, count_parameters, flops
+from imgrec.models.depth import Layers, layers
 from imgrec.models.features import intermediates
 from imgrec.models.registry import (
     Description,
@@ -35,6 +36,7 @@ __all__ = [
     "Description",
     "Family",
     "ImageShape",
+    "Layers",
     "check",
     "cost_of",
     "count_parameters",
@@ -42,6 +44,7 @@ __all__ = [
     "describe",
     "flops",
     "intermediates",
+    "layers",
     "list_models",
     "register",
 ]

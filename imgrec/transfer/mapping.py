@@ -113,7 +113,12 @@ def choose(names: Iterable[str], tables: Sequence[Table]) -> Table:
 
 
 def convert(
-    foreign: Mapping[str, np.ndarray], table: Table, params: Tree, model_state: Tree
+    foreign: Mapping[str, np.ndarray],
+    table: Table,
+    params: Tree,
+    model_state: Tree,
+    *,
+    new_head: bool = False,
 ) -> tuple[Tree, Tree, Accounting]:
     """The model's variables with the values of foreign weights.
 
@@ -122,6 +127,7 @@ def convert(
       table: of the model, in the weights' naming.
       params: the model's parameters, or their shapes.
       model_state: what it keeps beside them (`{"batch_stats": ...}`), or its shapes.
+      new_head: leave the model's head as it is, whatever the weights have.
 
     Returns:
       Parameters and state of the same structure, as numpy arrays of the same types, and what
@@ -146,6 +152,8 @@ def convert(
     why = _why_a_new_head(
         head, {name: foreign[original].shape for name, original in given.items()}, ours
     )
+    if new_head and head:
+        why = why or "as config.init.new_head asks"
     values: Flat = {}
     resized: list[str] = []
     cast: Counter[str] = Counter()

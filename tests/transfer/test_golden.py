@@ -48,6 +48,8 @@ def test_the_logits_are_theirs_and_the_weights_go_back_exactly(path):
     foreign = record.arrays()
     table = mapping.choose(foreign, tables.known(module, record.image_shape))
     assert record.naming in (table.naming, *table.also)
+    # What weights cannot tell of their networks, the table says as the network had it.
+    assert {name: getattr(module, name) for name in table.made_with} == table.made_with
     images = golden.images(record.image_shape)
     shapes, forward = compiled(module, record.image_shape)
     state = {name: tree for name, tree in shapes.items() if name != "params"}
