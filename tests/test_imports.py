@@ -26,6 +26,8 @@ MODULES = sorted((ROOT / "imgrec").rglob("*.py"))
 
 
 def package(path: Path) -> str:
+    if path.name == "__main__.py":  # the verb of a package, on the verbs' floor
+        return "main"
     return path.relative_to(ROOT / "imgrec").parts[0].removesuffix(".py")
 
 
