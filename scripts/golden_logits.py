@@ -23,9 +23,8 @@ from imgrec.transfer import golden
 
 FOLDER = Path(__file__).parents[1] / "tests" / "transfer" / "golden"
 CLASSES = 10
-GAINS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25)
-# For networks whose gates each halve what passes.
-LARGE_GAINS = (3.0, 4.0, 6.0, 8.0)
+# The last are for networks whose gates each halve what passes.
+GAINS = (2.0, 1.75, 1.5, 1.35, 1.2, 1.0, 0.7, 0.5, 0.35, 0.25, 2.2, 2.3, 2.4)
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,26 @@ def lukemelas(package: str, name: str) -> Callable[[], Any]:
 
 
 def torchvision_transformer() -> Any:
-    """A small one, of a size that torchvision has no name for."""
+    """ViT-S/16, which torchvision has no name for, and which takes square images there."""
     return importlib.import_module("torchvision").models.VisionTransformer(
         image_size=64,
         patch_size=16,
         num_layers=12,
-        num_heads=3,
-        hidden_dim=192,
-        mlp_dim=768,
+        num_heads=6,
+        hidden_dim=384,
+        mlp_dim=1536,
         num_classes=CLASSES,
     )
+
+
+def small(image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What makes a transformer of transformers ViT-S/16."""
+    return {
+        "image_size": image_shape[:2],
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+    }
 
 
 def transformers(
@@ -91,11 +100,90 @@ def released(respelled: golden_renamed.Respelled, name: str, **arguments: Any) -
     return lambda: golden_renamed.Released(timm(name, **arguments)(), respelled)
 
 
+def written(name: str) -> Callable[[], Any]:
+    """A network of scripts/golden_networks.py, for CLASSES classes."""
+    return lambda: getattr(importlib.import_module("golden_networks"), name)(CLASSES)
+
+
+def narrow_vgg(package: str, hidden: int) -> Any:
+    """VGG-16 with dense layers so narrow that most of its 138 million weights are gone."""
+    from torch import nn
+
+    if package == "torchvision":
+        network = torchvision("vgg16_bn")()
+        network.classifier[0] = nn.Linear(512 * 7 * 7, hidden)
+        network.classifier[3] = nn.Linear(hidden, hidden)
+        network.classifier[6] = nn.Linear(hidden, CLASSES)
+        return network
+    network = timm("vgg16_bn")()
+    network.pre_logits.fc1 = nn.Conv2d(512, hidden, 7)
+    network.pre_logits.fc2 = nn.Conv2d(hidden, hidden, 1)
+    network.head.fc = nn.Linear(hidden, CLASSES)
+    return network
+
+
 LARGE = (64, 96, 3)
+SMALL = (24, 32, 3)
+RESNET_D = {"stem": "deep", "shortcut": "mean"}
 
 NETWORKS = {
+    "resnet18_torchvision": Network("resnet18", "torchvision", LARGE, torchvision("resnet18")),
     "resnet50_timm": Network("resnet50", "timm", LARGE, timm("resnet50")),
     "resnet50_torchvision": Network("resnet50", "torchvision", LARGE, torchvision("resnet50")),
+    "resnet50_transformers": Network("resnet50", "transformers", LARGE, transformers("ResNet")),
+    "resnet50d_timm": Network("resnet50", "timm", LARGE, timm("resnet50d"), RESNET_D),
+    "resnetblur50d_timm": Network(
+        "resnet50", "timm", LARGE, timm("resnetblur50d"), {**RESNET_D, "anti_aliased": True}
+    ),
+    "seresnet50_timm": Network("resnet50", "timm", LARGE, timm("seresnet50"), {"attention": "se"}),
+    "resnext50_32x4d_timm": Network("resnext50_32x4d", "timm", LARGE, timm("resnext50_32x4d")),
+    "preact_resnet50_timm": Network("preact_resnet50", "timm", LARGE, timm("resnetv2_50")),
+    "resnet20_akamaster": Network(
+        "resnet20", "akamaster/pytorch_resnet_cifar10", SMALL, written("resnet20")
+    ),
+    "wrn28_4_xternalz": Network(
+        "wrn28_4", "xternalz/WideResNet-pytorch", SMALL, written("wrn28_4")
+    ),
+    "densenet121_torchvision": Network(
+        "densenet121", "torchvision", LARGE, torchvision("densenet121")
+    ),
+    "vgg16_bn_torchvision": Network(
+        "vgg16_bn", "torchvision", LARGE, lambda: narrow_vgg("torchvision", 64), {"hidden": 64}
+    ),
+    "vgg16_bn_timm": Network(
+        "vgg16_bn", "timm", LARGE, lambda: narrow_vgg("timm", 64), {"hidden": 64}
+    ),
+    "mobilenet_v2_timm": Network("mobilenet_v2", "timm", LARGE, timm("mobilenetv2_100")),
+    "mobilenet_v2_torchvision": Network(
+        "mobilenet_v2", "torchvision", LARGE, torchvision("mobilenet_v2")
+    ),
+    "mobilenet_v2_transformers": Network(
+        "mobilenet_v2",
+        "transformers",
+        LARGE,
+        transformers("MobileNetV2"),
+        {"padding": "same", "norm_epsilon": 1e-3},
+    ),
+    "mobilenet_v3_large_timm": Network(
+        "mobilenet_v3_large",
+        "timm",
+        LARGE,
+        timm("mobilenetv3_large_100"),
+        {"norm_epsilon": 1e-5},
+    ),
+    "mobilenet_v3_large_torchvision": Network(
+        "mobilenet_v3_large", "torchvision", LARGE, torchvision("mobilenet_v3_large")
+    ),
+    "mobilenet_v3_small_timm": Network(
+        "mobilenet_v3_small",
+        "timm",
+        LARGE,
+        timm("tf_mobilenetv3_small_100"),
+        {"padding": "same"},
+    ),
+    "mobilenet_v3_small_torchvision": Network(
+        "mobilenet_v3_small", "torchvision", LARGE, torchvision("mobilenet_v3_small")
+    ),
     "efficientnet_lite0_package": Network(
         "efficientnet_lite0",
         "lukemelas/EfficientNet-PyTorch",
@@ -216,18 +304,11 @@ NETWORKS = {
         LARGE,
         timm("deit_small_distilled_patch16_224", img_size=(64, 96)),
     ),
-    "deit_ti16_distilled_transformers": Network(
-        "deit_ti16_distilled",
+    "deit_s16_distilled_transformers": Network(
+        "deit_s16_distilled",
         "transformers",
         LARGE,
-        transformers(
-            "DeiT",
-            "ForImageClassificationWithTeacher",
-            image_size=(64, 96),
-            hidden_size=192,
-            num_attention_heads=3,
-            intermediate_size=768,
-        ),
+        transformers("DeiT", "ForImageClassificationWithTeacher", **small(LARGE)),
     ),
     "vit_s16_timm": Network(
         "vit_s16",
@@ -263,25 +344,11 @@ NETWORKS = {
         ),
         {"gelu": "erf", "pool": "mean"},
     ),
-    "vit_ti16_torchvision": Network(
-        "vit_ti16",
-        "torchvision",
-        (64, 64, 3),
-        torchvision_transformer,
-        {"gelu": "erf"},
+    "vit_s16_torchvision": Network(
+        "vit_s16", "torchvision", (64, 64, 3), torchvision_transformer, {"gelu": "erf"}
     ),
-    "vit_ti16_transformers": Network(
-        "vit_ti16",
-        "transformers",
-        LARGE,
-        transformers(
-            "ViT",
-            image_size=(64, 96),
-            hidden_size=192,
-            num_attention_heads=3,
-            intermediate_size=768,
-        ),
-        {"gelu": "erf"},
+    "vit_s16_transformers": Network(
+        "vit_s16", "transformers", LARGE, transformers("ViT", **small(LARGE)), {"gelu": "erf"}
     ),
 }
 
@@ -310,7 +377,7 @@ def make(name: str) -> golden.Golden:
     floats = {k: tuple(v.shape) for k, v in state.items() if v.is_floating_point()}
     images = torch.from_numpy(golden.images(network.image_shape).transpose(0, 3, 1, 2).copy())
     # Logits that do not depend on the image, or that are huge, would prove little.
-    for gain in (*GAINS, *LARGE_GAINS):
+    for gain in GAINS:
         drawn = golden.weights(floats, gain)
         module.load_state_dict({**state, **{k: torch.from_numpy(v) for k, v in drawn.items()}})
         with torch.no_grad():
@@ -321,7 +388,7 @@ def make(name: str) -> golden.Golden:
     else:
         raise SystemExit(f"{name}: no gain gives logits that say anything; the last gave {logits}")
     package = getattr(module, "package", type(module).__module__.partition(".")[0])
-    packages = ("torch", package)
+    packages = {"torch", package} - {"golden_networks"}
     return golden.Golden(
         model=network.model,
         options=network.options,
@@ -332,7 +399,7 @@ def make(name: str) -> golden.Golden:
         integers={k: tuple(v.shape) for k, v in state.items() if k not in floats},
         logits=[[float(f"{value:.8g}") for value in row] for row in logits],
         command=f"python scripts/golden_logits.py {name}",
-        versions={p: importlib.metadata.version(p) for p in sorted(set(packages))},
+        versions={p: importlib.metadata.version(p) for p in sorted(packages)},
     )
 
 

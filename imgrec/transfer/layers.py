@@ -35,9 +35,11 @@ def pointwise(theirs: str, ours: str) -> list[Entry]:
     return [Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), PIXEL), *_bias(theirs, ours)]
 
 
-def head(theirs: str, ours: str = "head", *, inputs: Order = None) -> list[Entry]:
-    """The dense layer that gives the logits."""
-    turn = _ordered(inputs, 1).then(LINEAR)
+def head(
+    theirs: str, ours: str = "head", *, inputs: Order = None, pointwise: bool = False
+) -> list[Entry]:
+    """The dense layer that gives the logits; `pointwise`: they have it as a 1x1 convolution."""
+    turn = _ordered(inputs, 1).then(PIXEL if pointwise else LINEAR)
     return [
         Entry((f"{theirs}.weight",), (f"params/{ours}/kernel",), turn, classes_axis=0),
         Entry((f"{theirs}.bias",), (f"params/{ours}/bias",), classes_axis=0),
@@ -61,6 +63,11 @@ def batch_norm(theirs: str, ours: str, *, order: Order = None) -> list[Entry]:
         Entry((f"{theirs}.running_mean",), (f"batch_stats/{ours}/mean",), turn),
         Entry((f"{theirs}.running_var",), (f"batch_stats/{ours}/var",), turn),
     ]
+
+
+def conv_norm(conv_theirs: str, norm_theirs: str, ours: str) -> list[Entry]:
+    """A convolution and its batch norm, which are one `ConvNorm` here."""
+    return [*conv(conv_theirs, f"{ours}/conv"), *batch_norm(norm_theirs, f"{ours}/norm")]
 
 
 def query_key_value(weight: str, bias: str, ours: str) -> list[Entry]:

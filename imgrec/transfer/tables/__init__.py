@@ -8,21 +8,30 @@ from flax import linen as nn
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
 from imgrec.models.convnext import ConvNeXt
+from imgrec.models.densenet import DenseNet
 from imgrec.models.efficientnet import EfficientNet
 from imgrec.models.imagenet_resnet import ResNet
 from imgrec.models.mlp_mixer import MLPMixer
+from imgrec.models.mobilenet_v2 import MobileNetV2
+from imgrec.models.mobilenet_v3 import MobileNetV3
+from imgrec.models.preact_resnet import PreActivationResNet
 from imgrec.models.resnet import CifarResNet
 from imgrec.models.swin import SwinTransformer
+from imgrec.models.vgg import VGG
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
 from imgrec.transfer.tables import (
     cifar_resnet,
     convnext,
+    densenet,
     efficientnet,
     imagenet_resnet,
     mlp_mixer,
+    mobilenet,
+    preact_resnet,
     swin,
+    vgg,
     vit,
     wrn,
 )
@@ -33,10 +42,15 @@ from imgrec.transfer.tables import (
 _TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table | None], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
     ConvNeXt: (convnext.timm, convnext.facebook, convnext.torchvision, convnext.huggingface),
+    DenseNet: (densenet.torchvision,),
     EfficientNet: (efficientnet.timm, efficientnet.torchvision, efficientnet.lukemelas),
     MLPMixer: (mlp_mixer.timm, mlp_mixer.big_vision),
-    ResNet: (imagenet_resnet.timm,),
+    MobileNetV2: (mobilenet.v2_timm, mobilenet.v2_torchvision, mobilenet.v2_huggingface),
+    MobileNetV3: (mobilenet.v3_timm, mobilenet.v3_torchvision),
+    PreActivationResNet: (preact_resnet.timm,),
+    ResNet: (imagenet_resnet.timm, imagenet_resnet.huggingface),
     SwinTransformer: (swin.timm, swin.microsoft, swin.torchvision, swin.huggingface),
+    VGG: (vgg.torchvision, vgg.timm),
     VisionTransformer: (
         vit.timm,
         vit.torchvision,
@@ -64,8 +78,8 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
     tables = tuple(table for table in made if table is not None)
     if not tables:
         raise UserError(
-            f"no foreign naming is known for a {type(module).__name__} of these options, since no "
-            "project it was taken from has them. The folder of a run of this project can give it "
+            f"no foreign naming is known for a {type(module).__name__} with these options, which "
+            "none of the other projects has. The folder of a run of this project can give it "
             "weights."
         )
     return tables
