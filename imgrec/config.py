@@ -37,13 +37,15 @@ class DataConfig:
     split_seed: int = 0  # of the cut alone, so that seeds of a study share their splits
     test: str = "10%"  # likewise, where nobody published a split: own folders and manifests
     group: str = ""  # column of a manifest whose equal values never part between splits
+    # What is left open up to `interpolation`, and augment.mean and std, is as published weights
+    # that init.weights names were made with; with others, or none, as the comments say.
     image_size: int = 0  # side to resize to on the host; 0 keeps the data set's own
     channels: int = 0  # 1 or 3 that image files are converted to; 0 is 3, or what is published
-    crop: str = "none"  # the whole, squashed; or "center"; or "inception" (random, to train)
-    crop_fraction: float = 0.875  # of the resized shorter side that a centre crop keeps
+    crop: str = "auto"  # "none" (the whole, squashed), "center", or "inception": random, to train
+    crop_fraction: float = 0.0  # of the resized shorter side that a centre crop keeps; 0 is 0.875
     crop_area: tuple[float, float] = (0.08, 1.0)  # shares of the area an Inception crop takes
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # width over height of it
-    interpolation: str = "bilinear"  # or "bicubic"; both with antialiasing
+    interpolation: str = "auto"  # "bilinear" or "bicubic", both with antialiasing
     on_bad_image: str = "error"  # or "skip": leave unreadable files out, and say how many
     options: ConfigDict = field(default_factory=ConfigDict)  # the data set's own: scenes' knobs
     mixture: tuple[tuple[str, float], ...] = ()  # more sets to train on, by weight beside 1
@@ -116,9 +118,35 @@ class ModelConfig:
 class InitConfig:
     """Where parameters start from."""
 
-    # A run folder, whose best variables are taken, or a file of weights (safetensors, a PyTorch
-    # state dict, .npz of big_vision); "" is the model's own way.
+    # Published weights by name ("efficientnet_lite0", see python -m imgrec.models), a run folder,
+    # whose best variables are taken, or a file of weights (safetensors, a PyTorch state dict,
+    # .npz of big_vision); "" is the model's own way.
     weights: str = ""
+    # The head as the model begins, even where the weights have one for as many classes.
+    new_head: bool = False
+
+
+@dataclass
+class HeadConfig:
+    """How the head comes about: trained with the rest, or fitted to a fixed network's features.
+
+    "probe" is logistic regression, "knn" a vote of the nearest neighbours, "prototype" the nearest
+    class mean; with them nothing is trained by steps, and `imgrec.training.heads` says what is
+    done. Options that are given several values are chosen by the validation split.
+    """
+
+    name: str = "trained"
+    cache: str = ""  # folder of computed features, which runs may share; "" is the run's own
+    options: ConfigDict = field(default_factory=ConfigDict)  # l2, k, temperature, metric, ...
+
+
+@dataclass
+class DistillConfig:
+    """Learning from a teacher's soft labels beside the true ones (Hinton et al. 2015)."""
+
+    teacher: str = ""  # a run folder, whose best variables teach; "" is none
+    alpha: float = 0.9  # the teacher's share of the loss; the rest is the cross-entropy's
+    temperature: float = 4.0  # that both are softened by
 
 
 @dataclass
@@ -136,7 +164,9 @@ class OptimizerConfig:
     clip_norm: float = 0.0  # of the global gradient norm; 0 is off
     weight_decay_rules: tuple[tuple[str, float], ...] = (("(.*/)?(bias|scale)", 0.0),)
     learning_rate_rules: tuple[tuple[str, float], ...] = ()
+    layer_decay: float = 1.0  # multiplies the learning rate once more each layer below the head
     freeze: tuple[str, ...] = ()  # regexes of parameters that never move
+    unfreeze_every: str = "0st"  # the next layer from the top thaws; 0 is all at once
     options: ConfigDict = field(default_factory=ConfigDict)  # momentum, nesterov, b1, b2, ...
 
 
@@ -213,6 +243,8 @@ class Experiment:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -264,12 +296,15 @@ def _floats_as_ints(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], default: Mapping[str, Any] | None = None
+) -> list[str]:
     """One line "field: was -> is" for each field in which two `to_dict` values differ.
 
-    A field that the saved one lacks, since it is newer, had its default.
+    A field that the saved one lacks, since it is newer, had its value of `default`, by default
+    that of `Experiment()`.
     """
-    defaults = flatten(to_dict(Experiment()))
+    defaults = flatten(to_dict(Experiment()) if default is None else default)
     was, is_now = defaults | flatten(saved), flatten(now)
     absent = "(not set)"
     return [
@@ -294,11 +329,11 @@ def validate(experiment: Experiment) -> None:
         "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
         "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),
         "eval.select": (c.eval.select, ("best", "last")),
-        "data.crop": (c.data.crop, ("none", "center", "inception")),
+        "data.crop": (c.data.crop, ("auto", "none", "center", "inception")),
         "data.sampling": (c.data.sampling, ("shuffle", "class_balanced")),
         "data.label_noise_kind": (c.data.label_noise_kind, ("symmetric", "asymmetric")),
         "data.resident": (c.data.resident, ("auto", "on", "off")),
-        "data.interpolation": (c.data.interpolation, ("bilinear", "bicubic")),
+        "data.interpolation": (c.data.interpolation, ("auto", "bilinear", "bicubic")),
         "data.on_bad_image": (c.data.on_bad_image, ("error", "skip")),
     }
     for name, (value, choices) in one_of.items():
@@ -312,7 +347,7 @@ def validate(experiment: Experiment) -> None:
         "data.split_seed": (c.data.split_seed, 0, 2**32 - 1),
         "data.image_size": (c.data.image_size, 0, inf),
         "data.channels": (c.data.channels, 0, 4),
-        "data.crop_fraction": (c.data.crop_fraction, 0.01, 1),
+        "data.crop_fraction": (c.data.crop_fraction or 1, 0.01, 1),
         "data.crop_area": (c.data.crop_area[0], 0, c.data.crop_area[1]),
         "data.crop_area[1]": (c.data.crop_area[1], 1e-6, 1),
         "data.crop_aspect": (c.data.crop_aspect[0], 1e-3, c.data.crop_aspect[1]),
@@ -327,6 +362,9 @@ def validate(experiment: Experiment) -> None:
         "optimizer.learning_rate": (c.optimizer.learning_rate, 0, inf),
         "optimizer.weight_decay": (c.optimizer.weight_decay, 0, inf),
         "optimizer.clip_norm": (c.optimizer.clip_norm, 0, inf),
+        "optimizer.layer_decay": (c.optimizer.layer_decay, 1e-3, 1),
+        "distill.alpha": (c.distill.alpha, 0, 1),
+        "distill.temperature": (c.distill.temperature, 1e-2, 1e3),
         "train.steps_per_call": (c.train.steps_per_call, 1, inf),
         "train.accumulate": (c.train.accumulate, 1, inf),
         "train.label_smoothing": (c.train.label_smoothing, 0, 0.999),
@@ -370,12 +408,14 @@ def validate(experiment: Experiment) -> None:
     for name, text in {
         "train.duration": c.train.duration,
         "schedule.warmup": c.schedule.warmup,
+        "optimizer.unfreeze_every": c.optimizer.unfreeze_every,
         "eval.every": c.eval.every,
         "checkpoint.every": c.checkpoint.every,
         "log.every": c.log.every,
     }.items():
         duration = durations.parse(text, f"config.{name}")
-        if duration.amount == 0 and name != "schedule.warmup":
+        may_be_none = ("schedule.warmup", "optimizer.unfreeze_every")
+        if duration.amount == 0 and name not in may_be_none:
             raise UserError(f"config.{name}={text!r} must be longer than nothing.")
     if durations.parse(c.train.duration).unit == "%":
         raise UserError("config.train.duration must be in ep, st or ex: '%' is a share of it.")

@@ -15,16 +15,18 @@ from rich.console import Console
 
 from imgrec import cli, config
 from imgrec.data.pipeline import WorkerDiedError
-from imgrec.training import dry_run, loop, run_folder, xla
+from imgrec.training import dry_run, heads, loop, resolving, run_folder, xla
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
 from imgrec.training.window import DivergenceError
+from imgrec.transfer.heads import TRAINED
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     experiment, flag_values = cli.parse(argv, _define_flags)
     config.validate(experiment)
+    experiment = resolving.resolve(experiment)
     folder = Path(flag_values.workdir or Path("runs") / experiment.name)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")
@@ -47,7 +49,8 @@ def main(argv: list[str]) -> int:
     for line in (*dry_run.describe(planned), *said):
         console.print(line, markup=False)
     try:
-        outcome = loop.train(planned, folder, console)
+        trained = experiment.head.name == TRAINED
+        outcome = (loop.train if trained else heads.fit)(planned, folder, console)
     except DivergenceError as error:
         print(f"error: {error} {' '.join(error.__notes__)}", file=sys.stderr)
         return 1

@@ -227,7 +227,7 @@ def test_to_dict_is_json():
 
 def test_to_dict_names_every_field():
     names = {f"{name}." for name in config.flatten(config.to_dict(Experiment()))}
-    sections = ("augment", "data", "model", "optimizer", "schedule")
+    sections = ("augment", "data", "head", "model", "optimizer", "schedule")
     empty = {f"{section}.options." for section in sections}  # that hold nothing yet
     assert names | empty == {f"{name}." for name in FIELDS}
 
@@ -273,3 +273,15 @@ def test_differences_lists_exactly_what_differs():
         "seed: 0 -> 1",
         "train.duration: '10ep' -> '2ep'",
     ]
+
+
+def test_a_field_that_the_saved_one_lacks_had_its_default():
+    saved, default = config.to_dict(Experiment()), config.to_dict(Experiment())
+    del saved["data"]["crop"]
+    default["data"]["crop"] = "none"
+    now = Experiment()
+    assert config.differences(saved, config.to_dict(now)) == []
+    now.data.crop = "none"
+    assert config.differences(saved, config.to_dict(now), default=default) == []
+    (line,) = config.differences(saved, config.to_dict(now))
+    assert line == "data.crop: 'auto' -> 'none'"

@@ -18,7 +18,8 @@ from imgrec.models import swin as _swin  # noqa: F401
 from imgrec.models import vgg as _vgg  # noqa: F401
 from imgrec.models import vit as _vit  # noqa: F401
 from imgrec.models import wrn as _wrn  # noqa: F401
-from imgrec.models.cost import count_parameters, flops
+from imgrec.models.cost import cost_of, count_parameters, flops
+from imgrec.models.depth import Layers, layers
 from imgrec.models.features import intermediates
 from imgrec.models.registry import (
     Description,
@@ -35,12 +36,15 @@ __all__ = [
     "Description",
     "Family",
     "ImageShape",
+    "Layers",
     "check",
+    "cost_of",
     "count_parameters",
     "create",
     "describe",
     "flops",
     "intermediates",
+    "layers",
     "list_models",
     "register",
 ]

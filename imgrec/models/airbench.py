@@ -206,7 +206,7 @@ register(
         variants={"airbench94": "1.97M", "airbench95": "", "airbench96": ""},
         image_shape=(32, 32, 3),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         init_images=_INIT_IMAGES,
         check=_check,
     )

@@ -76,7 +76,7 @@ register(
         variants={"small_cnn": ""},
         image_shape=(28, 28, 1),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )

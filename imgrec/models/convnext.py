@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
+from imgrec.models import lowering
 from imgrec.models.registry import Count, Family, ImageShape, Rate, Scale, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
 from imgrec.models.transformer import KERNELS, MLP, Gelu
@@ -110,6 +111,7 @@ class ConvNeXtBlock(nn.Module):
             padding=((3, 3), (3, 3)),
             feature_group_count=channels,
             kernel_init=KERNELS["normal"],
+            conv_general_dilated=lowering.conv_general_dilated,
             dtype=self.dtype,
             name="depthwise",
         )(x)
@@ -193,7 +195,7 @@ register(
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=_check,
     )
 )

@@ -13,6 +13,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from imgrec.models import lowering
+
 # Normal with variance 2 / fan_out keeps the variance of gradients from layer to layer
 # (He et al. 2015, "Delving Deep into Rectifiers", section 2.2, the backward case).
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -93,6 +95,7 @@ def conv(
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=kernel_init,
+        conv_general_dilated=lowering.conv_general_dilated,
         dtype=dtype,
         name=name,
     )

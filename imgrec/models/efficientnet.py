@@ -215,7 +215,7 @@ register(
         image_shape=(224, 224, 3),
         image_shapes={f"efficientnet_b{n}": (side, side, 3) for n, (_, _, side, _) in _B.items()},
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=check,
     )
 )
@@ -242,7 +242,7 @@ register(
             f"efficientnet_lite{n}": (side, side, 3) for n, (_, _, side, _) in _LITE.items()
         },
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=check,
     )
 )

@@ -37,7 +37,7 @@ register(
         variants={"efficientnet_v2_s": "21,458,488"},
         image_shape=(384, 384, 3),
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=check,
     )
 )

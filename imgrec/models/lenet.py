@@ -257,7 +257,7 @@ register(
         variants={"lenet5": "60,000"},
         image_shape=(32, 32, 1),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )

@@ -155,7 +155,7 @@ register(
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=False,
+        dense_convolutions=False,
         check=_check,
     )
 )

@@ -134,7 +134,7 @@ register(
         variants={"mobilenet_v2": "3,504,872"},
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=check_halvings,
     )
 )

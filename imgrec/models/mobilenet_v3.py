@@ -163,7 +163,7 @@ register(
         variants={"mobilenet_v3_small": "2,542,856", "mobilenet_v3_large": "5,483,032"},
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=False,
         check=check_halvings,
     )
 )

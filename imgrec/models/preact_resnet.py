@@ -164,7 +164,7 @@ register(
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )

@@ -87,7 +87,7 @@ class Description:
     image_shape: ImageShape  # usual for this model, for orientation
     parameters: str  # as the paper prints it ("0.27M"); "" where it prints none
     parameters_classes: int  # the number of classes that `parameters` is counted for
-    convolutional: bool  # whether convolutions dominate the work, which decides compiler flags
+    dense_convolutions: bool  # whether they are most of the work, which decides compiler flags
     variants: tuple[str, ...]  # the family's listed names
     options: Mapping[str, Any]  # with their defaults
     init_images: int = 0  # training images that the initialisation is computed from
@@ -123,7 +123,7 @@ def describe(name: str) -> Description:
         image_shape=family.image_shapes.get(name, family.image_shape),
         parameters=family.variants.get(name, ""),
         parameters_classes=family.num_classes,
-        convolutional=family.convolutional,
+        dense_convolutions=family.dense_convolutions,
         variants=tuple(family.variants),
         options={f.name: defaults.get(f.name, f.default) for f in _option_fields(family, fixed)},
         init_images=family.init_images,
@@ -158,7 +158,7 @@ class Family:
     variants: Mapping[str, str]  # listed name -> published parameter count, "" for none
     image_shape: ImageShape  # of all variants but those in `image_shapes`
     num_classes: int  # that the published counts are for
-    convolutional: bool
+    dense_convolutions: bool
     fields: Callable[..., dict[str, Any]] = dict  # by default the groups as they are
     check: Callable[[Any, ImageShape], None] = _accept  # (module, image_shape), may refuse
     init_images: int = 0  # normalised training images that `module.init` should be given

@@ -184,7 +184,7 @@ register(
         },
         image_shape=(32, 32, 3),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )
@@ -200,7 +200,7 @@ register(
         variants={"plain20": "0.27M", "plain32": "0.46M", "plain44": "0.66M", "plain56": "0.85M"},
         image_shape=(32, 32, 3),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )

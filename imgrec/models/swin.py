@@ -288,7 +288,7 @@ register(
         variants={"swin_t": "28,288,354", "swin_s": "49,606,258"},
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=False,
+        dense_convolutions=False,
         check=_check,
     )
 )

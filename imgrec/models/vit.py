@@ -280,7 +280,7 @@ register(
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=False,
+        dense_convolutions=False,
         check=_check,
     )
 )
@@ -295,7 +295,7 @@ register(
         variants={"vit_ti4": "", "vit_ti8": "", "vit_s4": "", "vit_s8": ""},
         image_shape=(32, 32, 3),
         num_classes=10,
-        convolutional=False,
+        dense_convolutions=False,
         check=_check,
     )
 )
@@ -320,7 +320,7 @@ register(
         },
         image_shape=(224, 224, 3),
         num_classes=1000,
-        convolutional=False,
+        dense_convolutions=False,
         check=_check,
     )
 )

@@ -142,7 +142,7 @@ register(
         },
         image_shape=(32, 32, 3),
         num_classes=10,
-        convolutional=True,
+        dense_convolutions=True,
         check=_check,
     )
 )

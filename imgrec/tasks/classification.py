@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
-from imgrec import augment, randomness
+from imgrec import augment, models, randomness
 from imgrec.tasks import Batch, Variables
 
 
@@ -63,6 +63,14 @@ class Classification:
         self, params: Any, model_state: Any, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Array]]]:
         """Mean cross-entropy against the smoothed targets; accuracy is against their argmax."""
+        logits, new_state = self.forward(params, model_state, batch, key)
+        loss, metrics = self.scores(logits, batch)
+        return loss, (new_state, metrics)
+
+    def forward(
+        self, params: Any, model_state: Any, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, "batch classes"], Any]:
+        """(logits, new model_state) of a prepared batch, in training mode."""
         logits, new_state = self.module.apply(
             {"params": params, **model_state},
             batch["image"],
@@ -70,10 +78,16 @@ class Classification:
             mutable=list(model_state),
             rngs={"dropout": randomness.named(key, "dropout")},
         )
+        return logits, dict(new_state)
+
+    def scores(
+        self, logits: Float[Array, "batch classes"], batch: Batch
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """(loss, metrics) of a prepared batch's logits."""
         targets = optax.smooth_labels(batch["target"], self.label_smoothing)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         hits = logits.argmax(-1) == batch["target"].argmax(-1)
-        return loss, (dict(new_state), {"loss": loss, "accuracy": hits.mean()})
+        return loss, {"loss": loss, "accuracy": hits.mean()}
 
     def predict(
         self, variables: Variables, images: UInt8[Array, "batch height width channels"]
@@ -82,3 +96,11 @@ class Classification:
         images = augment.normalise(images, self.mean, self.std)
         logits: Array = self.module.apply(variables, images, train=False)  # type: ignore[assignment]
         return logits
+
+    def features(
+        self, variables: Variables, images: UInt8[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
+        """What the model hands to its head for raw images, in evaluation mode, as float32."""
+        images = augment.normalise(images, self.mean, self.std)
+        found = models.intermediates(self.module, variables, images)["pre_logits"]
+        return found.astype(jnp.float32)

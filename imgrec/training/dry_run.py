@@ -77,8 +77,10 @@ def parameter_table(plan: Plan) -> str:
 
 def step_flops(plan: Plan, batch: Mapping[str, Any]) -> float:
     """Floating-point operations of one step by XLA's own count, before optimisation."""
-    step = plan.train_step()
-    lowered = jax.jit(lambda state, fed: step(state, plan.take(fed))).lower(plan.state, batch)
+    taught = None if plan.teacher is None else plan.teacher.variables
+    lowered = jax.jit(
+        lambda state, fed, teacher: plan.train_step(teacher)(state, plan.take(fed))
+    ).lower(plan.state, batch, taught)
     analysis = lowered.cost_analysis()
     return float((analysis or {}).get("flops", math.nan))
 

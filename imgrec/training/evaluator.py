@@ -1,6 +1,7 @@
 """What the loop asks of evaluation: validation as it goes, and test once, at the end."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,26 +62,8 @@ class Evaluator:
             saved = json.loads((report / "metrics.json").read_text())
             if saved.get("step") == step and saved.get("total_steps") == self._plan.total_steps:
                 return saved
-        c, info = self._plan.experiment, self._plan.dataset.info
-        found = predictions.write_report(
-            report,
-            self._run(self._plan.dataset.test, variables),
-            info.class_names,
-            extra={
-                "dataset": info.name,
-                "source": info.source,
-                "split": "test",
-                "step": step,
-                "total_steps": self._plan.total_steps,
-                "seed": c.seed,
-            },
-        )
-        numbers = {f"test/{name}": found[name] for name in ("accuracy", "top_5_accuracy", "loss")}
-        writer.write_scalars(self._plan.total_steps, numbers)
-        if c.log.tensorboard:
-            picture = confusion_picture(found, info.class_names)
-            writer.write_images(self._plan.total_steps, {"test/confusion_matrix": picture[None]})
-        return found
+        run = self._run(self._plan.dataset.test, variables)
+        return write_test_report(self._plan, run, step=step, folder=folder, writer=writer)
 
     def _scalars(self, split: Split, variables: dict[str, Any], name: str) -> dict[str, float]:
         run = self._run(split, variables)
@@ -101,3 +84,45 @@ class Evaluator:
             n=len(split),
             to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
         )
+
+
+def write_test_report(
+    plan: Plan,
+    run: Predictions,
+    *,
+    step: int,
+    folder: Path,
+    writer: Writer,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes what a run said of the test split into its folder and logs; returns the metrics.
+
+    Args:
+      plan: of the run.
+      run: predictions for the whole split.
+      step: whose parameters made them.
+      folder: of the run.
+      writer: of its logs.
+      extra: JSON values to be kept beside the metrics, or in place of the run's own.
+    """
+    c, info = plan.experiment, plan.dataset.info
+    found = predictions.write_report(
+        folder / "evaluation" / "test",
+        run,
+        info.class_names,
+        extra={
+            "dataset": info.name,
+            "source": info.source,
+            "split": "test",
+            "step": step,
+            "total_steps": plan.total_steps,
+            "seed": c.seed,
+            **(extra or {}),
+        },
+    )
+    numbers = {f"test/{name}": found[name] for name in ("accuracy", "top_5_accuracy", "loss")}
+    writer.write_scalars(found["total_steps"], numbers)
+    if c.log.tensorboard:
+        picture = confusion_picture(found, info.class_names)
+        writer.write_images(found["total_steps"], {"test/confusion_matrix": picture[None]})
+    return found

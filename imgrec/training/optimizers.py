@@ -1,7 +1,8 @@
 """Optax optimizers by name, with regex rules for decay, learning rate and freezing.
 
 Every optimizer is one chain: clip the gradient, turn it into a direction, add weight decay,
-multiply by each parameter's learning-rate multiplier, and step against it by the schedule.
+multiply by each parameter's learning-rate multiplier, and step against it by the schedule. What
+lies between the clipping and the schedule sleeps for parameters that have yet to thaw.
 """
 
 import re
@@ -14,14 +15,20 @@ import optax
 
 from imgrec.config import OptimizerConfig
 from imgrec.errors import unknown
+from imgrec.models.depth import Layers, index_of
 from imgrec.options import keyword_options
-from imgrec.training import rules
+from imgrec.training import freezing, rules
 
 Params = Any
 
 
 def create(
-    config: OptimizerConfig, schedule: optax.Schedule, params: Params
+    config: OptimizerConfig,
+    schedule: optax.Schedule,
+    params: Params,
+    *,
+    layers: Layers = (),
+    unfreeze_every: int = 0,
 ) -> optax.GradientTransformation:
     """The optimizer of an experiment.
 
@@ -29,6 +36,8 @@ def create(
       config: name, options and rules.
       schedule: the learning rate as a function of the step.
       params: the parameters, or their shapes; only names and ranks are read.
+      layers: of the model, which `layer_decay` and gradual unfreezing need.
+      unfreeze_every: as `freezing.starts` takes it.
 
     Raises:
       UserError: an unknown name or option, or a rule that decides for no parameter.
@@ -57,30 +66,43 @@ def create(
     multipliers = rules.decide(
         config.learning_rate_rules, names, field="optimizer.learning_rate_rules", default=1.0
     )
-    frozen = rules.decide(
-        [(regex, True) for regex in config.freeze], names, field="optimizer.freeze", default=False
-    )
+    if config.layer_decay != 1:
+        by_depth = layer_multipliers(config.layer_decay, layers, names)
+        multipliers = [m * d for m, d in zip(multipliers, by_depth, strict=True)]
+    starts = freezing.starts(config, names, layers, unfreeze_every)
 
-    stages = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     turn = direction(**options)
     if not config.weight_decay:
-        stages += [turn]
+        stages = [turn]
     elif decay_is_coupled:
-        stages += [decay, turn]
+        stages = [decay, turn]
     else:
-        stages += [turn, decay]
+        stages = [turn, decay]
     if config.name == "lamb":
         stages += [optax.scale_by_trust_ratio()]
-    if config.learning_rate_rules:
+    if any(multiplier != 1 for multiplier in multipliers):
         stages += [_multiply(tree(multipliers))]
-    optimizer = optax.chain(*stages, optax.scale_by_learning_rate(schedule))
-    if not any(frozen):
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if any(starts.values()):
+        stages = [_thawing(optax.chain(*stages), starts)]
+    optimizer = optax.chain(*clip, *stages, optax.scale_by_learning_rate(schedule))
+    if None not in starts.values():
         return optimizer
     # Frozen parameters get no optimizer state, and no part in the clipped norm.
     return optax.partition(
         {"train": optimizer, "freeze": optax.set_to_zero()},
-        tree(["freeze" if still else "train" for still in frozen]),
+        tree(["freeze" if starts[name] is None else "train" for name in names]),
     )
+
+
+def layer_multipliers(decay: float, layers: Layers, names: Sequence[str]) -> list[float]:
+    """What layer-wise decay multiplies the learning rate of each parameter by.
+
+    1 in the head's layer and `decay` times less in each layer below: ELECTRA's (Clark et al.
+    2020, appendix B), BEiT's (Bao et al. 2021) and, with 1/2.6, ULMFiT's (Howard & Ruder 2018,
+    section 3.2) discriminative fine-tuning.
+    """
+    return [decay ** (len(layers) - 1 - index_of(layers, name)) for name in names]
 
 
 def check(config: OptimizerConfig) -> dict[str, Any]:
@@ -159,6 +181,22 @@ OPTIMIZERS: Mapping[str, tuple[Callable[..., optax.GradientTransformation], bool
     "lion": (lion, False),
     "muon": (muon, False),
 }
+
+
+def _thawing(
+    inner: optax.GradientTransformation, starts: freezing.Starts
+) -> optax.GradientTransformation:
+    """`inner`, asleep for each parameter until its start."""
+
+    def labels(params: Params) -> Params:
+        # By name, since frozen parameters are not among those that `partition` passes on.
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: f"from_step_{starts[rules.name_of(path)]}", params
+        )
+
+    distinct = {start for start in starts.values() if start is not None}
+    groups = {f"from_step_{n}": freezing.asleep_until(inner, n) for n in sorted(distinct)}
+    return optax.partition(groups, labels)
 
 
 def _add_weighted_decay(rate: float, multipliers: Params) -> optax.GradientTransformation:

@@ -19,12 +19,26 @@ from imgrec import augment, config, data, durations, models, randomness
 from imgrec.config import Experiment
 from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
+from imgrec.tasks import Task
 from imgrec.tasks.classification import Classification
+from imgrec.training import (
+    freezing,
+    optimizers,
+    resident,
+    resolving,
+    rules,
+    schedules,
+    state,
+    step,
+    teachers,
+    weights,
+)
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, resident, schedules, state, step, weights
 from imgrec.training.feed import DeviceFeed
 from imgrec.training.resident import ResidentFeed
 from imgrec.training.state import TrainState
+from imgrec.training.teachers import Teacher
+from imgrec.transfer import heads
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Plan:
     task: Classification
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
+    starts: freezing.Starts  # when each parameter begins to move
     state: TrainState  # shapes only
     shardings: TrainState
     total_steps: int
@@ -48,10 +63,11 @@ class Plan:
     resident: bool  # the training set lives on the device
     feeding: str  # one line on that, and why
     weights: tuple[str, ...]  # lines on what init.weights gives
+    teacher: Teacher | None = None
 
     def initial_state(self) -> TrainState:
         """The state before the first step, made where it lives."""
-        seed, source = self.experiment.seed, self.experiment.init.weights
+        seed, start = self.experiment.seed, self.experiment.init
 
         def init(images: Any) -> TrainState:
             key = randomness.named(jax.random.key(seed), "init")
@@ -59,11 +75,18 @@ class Plan:
             ema = self.experiment.train.ema > 0
             return state.create(params, model_state, self.optimizer, ema=ema)
 
-        images = None if source else self._init_images()
+        images = None if start.weights else self._init_images()
         fresh = jax.jit(init, out_shardings=self.shardings)(images)
-        if not source:
+        if not start.weights:
             return fresh
-        return weights.load(source, fresh, self.shardings, self.task.module, self.task.image_shape)
+        return weights.load(
+            start.weights,
+            fresh,
+            self.shardings,
+            self.task.module,
+            self.task.image_shape,
+            new_head=start.new_head,
+        )
 
     def _init_images(self) -> UInt8[np.ndarray, "batch height width channels"] | None:
         """The first training images, for a model that is initialised from them."""
@@ -71,16 +94,25 @@ class Plan:
         wanted = models.describe(self.experiment.model.name).init_images
         return train.gather(np.arange(min(wanted, len(train))))["image"] if wanted else None
 
-    def train_step(self) -> step.TrainStep:
-        """The step, not yet jitted."""
+    def train_step(self, teacher: Mapping[str, Any] | None = None) -> step.TrainStep:
+        """The step, not yet jitted.
+
+        Args:
+          teacher: the teacher's variables as arguments of the program that is compiled; a
+            program that closed over them would hold a copy.
+        """
         c = self.experiment
+        task: Task = self.task
+        if self.teacher is not None:
+            task = self.teacher.task(self.task, c, teacher or self.teacher.variables)
         return step.create(
-            self.task,
+            task,
             self.optimizer,
             self.schedule,
             seed=c.seed,
             accumulate=c.train.accumulate,
             ema=c.train.ema,
+            starts=self.starts,
         )
 
     def compile_step(
@@ -92,9 +124,12 @@ class Plan:
         shapes are an error. The state passed to it is donated. With `steps` above 1 it takes
         as many at once, and its metrics have that many entries.
         """
-        one = self.train_step()
+        taught = None if self.teacher is None else self.teacher.variables
 
-        def run(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, step.Metrics]:
+        def run(
+            state: TrainState, batch: Mapping[str, Any], teacher: Mapping[str, Any] | None
+        ) -> tuple[TrainState, step.Metrics]:
+            one = self.train_step(teacher)
             if steps == 1:
                 return one(state, self.take(batch))
             # Unrolled bodies would compile as often; a scan compiles once.
@@ -103,8 +138,9 @@ class Plan:
             )
 
         jitted = jax.jit(run, donate_argnums=0, out_shardings=(self.shardings, None))
-        lowered = jitted.lower(state, batch)
-        return lowered.compile(), lowered.cost_analysis()
+        lowered = jitted.lower(state, batch, taught)
+        compiled = lowered.compile()
+        return lambda state, batch: compiled(state, batch, taught), lowered.cost_analysis()
 
     def feed(self) -> DeviceFeed | ResidentFeed:
         """The training stream from its start, on the mesh; `take` makes batches of it."""
@@ -160,14 +196,15 @@ def plan(experiment: Experiment) -> Plan:
       UserError: whatever is impossible, with what to change.
     """
     config.validate(experiment)
-    c = experiment
-    _check_names(c)
+    _check_names(experiment)
+    c = experiment = resolving.resolve(experiment)
     mesh = meshes.create(c.mesh)
     meshes.check_batch(mesh, c.data.batch_size, c.train.accumulate, "data.batch_size")
     eval_batch_size = c.eval.batch_size or c.data.batch_size
     meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
 
     dataset = data.load(c.data)
+    heads.check(c.head, has_validation=dataset.validation is not None)
     is_resident, feeding = resident.decide(c.data.resident, dataset, mesh)
     if c.train.steps_per_call > 1 and not is_resident:
         raise UserError(
@@ -199,13 +236,23 @@ def plan(experiment: Experiment) -> Plan:
         c.schedule, c.optimizer.learning_rate, total_steps=total_steps, **size
     )
     params, model_state = jax.eval_shape(task.init, jax.random.key(0))
-    optimizer = optimizers.create(c.optimizer, schedule, params)
+    unfreeze_every = durations.parse(c.optimizer.unfreeze_every).steps(
+        **size, total_steps=total_steps
+    )
+    layers = models.layers(task.module, info.image_shape)
+    optimizer = optimizers.create(
+        c.optimizer, schedule, params, layers=layers, unfreeze_every=unfreeze_every
+    )
     abstract = jax.eval_shape(
         lambda p, m: state.create(p, m, optimizer, ema=c.train.ema > 0), params, model_state
     )
     said: tuple[str, ...] = ()
     if c.init.weights:
-        said = weights.check(c.init.weights, abstract, task.module, info.image_shape)
+        said = weights.check(
+            c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
+        )
+        said += resolving.said(c)
+    teacher = teachers.load(c, info, mesh) if c.distill.teacher else None
     planned = Plan(
         experiment=experiment,
         dataset=dataset,
@@ -213,6 +260,7 @@ def plan(experiment: Experiment) -> Plan:
         task=task,
         schedule=schedule,
         optimizer=optimizer,
+        starts=freezing.starts(c.optimizer, rules.names(params), layers, unfreeze_every),
         state=abstract,
         shardings=meshes.state_shardings(abstract, mesh, c.mesh.rules),
         total_steps=total_steps,
@@ -223,7 +271,8 @@ def plan(experiment: Experiment) -> Plan:
         eval_batch_size=eval_batch_size,
         resident=is_resident,
         feeding=feeding,
-        weights=said,
+        weights=said + ((teacher.said,) if teacher else ()),
+        teacher=teacher,
     )
     shortest = min(planned.log_every, planned.eval_every, planned.checkpoint_every, total_steps)
     if c.train.steps_per_call > shortest:

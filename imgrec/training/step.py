@@ -10,6 +10,8 @@ from jaxtyping import Array, Int
 
 from imgrec import randomness
 from imgrec.tasks import Task
+from imgrec.training import freezing
+from imgrec.training.freezing import Starts
 from imgrec.training.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -25,6 +27,7 @@ def create(
     seed: int,
     accumulate: int = 1,
     ema: float = 0.0,
+    starts: Starts | None = None,
 ) -> TrainStep:
     """The step as a pure function; the caller jits it over its mesh.
 
@@ -37,13 +40,15 @@ def create(
         the result differs from a whole batch only where a model mixes examples (batch norm).
       ema: decay of the moving average, 0 for none. The decay warms up as
         min(ema, (1 + step) / (10 + step)), so that early averages forget the initialisation.
+      starts: of `freezing`, where parameters stand still; by default all move from the start.
     """
+    starts = starts or {}
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = randomness.at_step(seed, state.step)
         batch = task.prepare(batch, randomness.named(key, "augment"))
         keys = [jax.random.fold_in(randomness.named(key, "model"), i) for i in range(accumulate)]
-        grads, model_state, metrics = _gradients(task, state, batch, keys)
+        grads, model_state, metrics = _gradients(task, state, batch, keys, starts)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -61,13 +66,15 @@ def create(
 
 
 def _gradients(
-    task: Task, state: TrainState, batch: Batch, keys: list[Any]
+    task: Task, state: TrainState, batch: Batch, keys: list[Any], starts: Starts
 ) -> tuple[Any, Any, Metrics]:
     """Gradients and metrics averaged over `len(keys)` parts of the batch, one after the other."""
-    differentiate = jax.grad(
-        lambda params, model_state, part, key: task.loss(params, model_state, part, key),
-        has_aux=True,
-    )
+
+    def loss(params: Any, model_state: Any, part: Batch, key: Any) -> Any:
+        with freezing.norms_held(starts, state.step):
+            return task.loss(freezing.held(params, starts, state.step), model_state, part, key)
+
+    differentiate = jax.grad(loss, has_aux=True)
     parts = len(keys)
     if parts == 1:
         grads, (model_state, metrics) = differentiate(
@@ -105,9 +112,10 @@ def _gradients(
 
 def _moving_average(average: Any, now: Any, decay: float, step: Int[Array, ""]) -> Any:
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    # Written as a step from the average, which leaves alone what has not moved, to the bit.
     return jax.tree.map(
         lambda a, x: (
-            (rate * a + (1 - rate) * x).astype(a.dtype)
+            (a + (1 - rate) * (x - a)).astype(a.dtype)
             if jnp.issubdtype(a.dtype, jnp.floating)
             else x
         ),

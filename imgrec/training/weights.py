@@ -1,37 +1,45 @@
 """Parameters from elsewhere: `init.weights=SOURCE`.
 
-A run folder gives its best variables; a file (safetensors, PyTorch, .npz) gives what
-`imgrec.transfer` makes of it.
+A run folder gives its best variables; a file (safetensors, PyTorch, .npz), or the installed file
+that a name stands for, gives what `imgrec.transfer` makes of it.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
 
-from imgrec.errors import UserError
+from imgrec.errors import UserError, nearest
 from imgrec.models import ImageShape
 from imgrec.training import rules
 from imgrec.training.state import TrainState, Tree
-from imgrec.transfer import mapping, sources, tables
+from imgrec.transfer import mapping, pretrained, sources, tables
 
 # Of files that are not there, and so cannot be looked into.
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".npz", ".th", ".tar", ".ckpt"}
 
 
 def check(
-    source: str, state: TrainState, module: nn.Module, image_shape: ImageShape
+    source: str,
+    state: TrainState,
+    module: nn.Module,
+    image_shape: ImageShape,
+    *,
+    new_head: bool = False,
 ) -> tuple[str, ...]:
     """Refuses weights that are not there or do not fit, before any work.
 
     Args:
-      source: a run folder, or a file of weights.
+      source: a run folder, a file of weights, or the name of published ones.
       state: of the new run, shapes only.
       module: the model.
       image_shape: that it is given.
+      new_head: the head starts afresh, even where there is one for as many classes.
 
     Returns:
       What will be taken and what not, in lines for people.
@@ -39,17 +47,17 @@ def check(
     Raises:
       UserError: no such source, or names or shapes differ; the first of them are listed.
     """
-    if _is_file(source):
-        _, _, said = _converted(source, state, module, image_shape)
+    file = _file(source)
+    if file is not None:
+        _, _, said = _converted(source, file, state, module, image_shape, new_head)
         return said
     path = _best(source)
-    with ocp.StandardCheckpointer() as checkpointer:
-        found = _shapes(checkpointer.metadata(path).item_metadata.tree)
-    expected = _shapes(state.variables)
+    found, expected = shapes(_saved(path)), shapes(state.variables)
+    head, why = _fresh_head(found, expected, new_head)
     problems = [
         f"{name}: {found.get(name, 'missing')} there, {expected.get(name, 'missing')} here"
         for name in sorted(found.keys() | expected.keys(), reverse=True)  # params come first
-        if found.get(name) != expected.get(name)
+        if found.get(name) != expected.get(name) and name not in head
     ]
     if problems:
         shown = "\n  ".join(problems[:10])
@@ -59,7 +67,12 @@ def check(
             f"{len(expected)} arrays differ:\n  {shown}{more}\n"
             "Set config.model and config.data as that run did (its config.json says how)."
         )
-    return (f"weights: all {len(expected)} arrays of {path}",)
+    if not head:
+        return (f"weights: all {len(expected)} arrays of {path}",)
+    return (
+        f"weights: {len(expected) - len(head)} of the {len(found)} arrays of {path}",
+        f"  NEW HEAD: {', '.join(sorted(head))} start afresh: {why}",
+    )
 
 
 def load(
@@ -68,28 +81,26 @@ def load(
     shardings: TrainState,
     module: nn.Module,
     image_shape: ImageShape,
+    *,
+    new_head: bool = False,
 ) -> TrainState:
     """The state with the source's parameters and statistics, at step 0.
 
     Args:
-      source: a run folder or a file that `check` has accepted.
-      state: freshly initialised; what a file does not give (a head) stays.
+      source: that `check` has accepted.
+      state: freshly initialised; what the source does not give (a head) stays.
       shardings: where its leaves live.
       module: the model.
       image_shape: that it is given.
+      new_head: as `check` took it.
     """
-    if _is_file(source):
-        params, model_state, _ = _converted(source, state, module, image_shape)
+    file = _file(source)
+    if file is not None:
+        params, model_state, _ = _converted(source, file, state, module, image_shape, new_head)
         params = jax.tree.map(_placed, params, shardings.params)
         variables = jax.tree.map(_placed, model_state, shardings.model_state)
     else:
-        like = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            state.variables,
-            shardings.variables,
-        )
-        with ocp.StandardCheckpointer() as checkpointer:
-            variables = dict(checkpointer.restore(_best(source), like))
+        variables = restored(_best(source), state.variables, shardings.variables, new_head=new_head)
         params = variables.pop("params")
     average = state.average
     if average is not None:
@@ -98,20 +109,113 @@ def load(
     return dataclasses.replace(state, params=params, model_state=variables, average=average)
 
 
-def _is_file(source: str) -> bool:
+def restored(path: Path, fresh: Any, shardings: Any, *, new_head: bool = False) -> dict[str, Any]:
+    """The variables saved in a run's checkpoint, and the fresh ones of a head that is replaced.
+
+    Args:
+      path: of the saved variables.
+      fresh: variables of the same names, or their shapes where no head is replaced.
+      shardings: where they are to live.
+      new_head: as `check` took it.
+    """
+    saved = _saved(path)
+    head, _ = _fresh_head(shapes(saved), shapes(fresh), new_head)
+
+    def target(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=sharding)
+
+    # Orbax restores whole trees: a head that is not wanted is read in its own shape, and dropped.
+    whole = NamedSharding(jax.tree.leaves(shardings)[0].mesh, PartitionSpec())
+    like = {
+        name: target(there, whole) if name in head else target(here, sharding)
+        for (name, there), here, sharding in zip(
+            _flat(saved).items(), jax.tree.leaves(fresh), jax.tree.leaves(shardings), strict=True
+        )
+    }
+    structure = jax.tree.structure(fresh)
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(path, jax.tree.unflatten(structure, like.values()))
+    kept = {name: leaf for name, leaf in _flat(fresh).items() if name in head}
+    return dict(jax.tree.unflatten(structure, (_flat(found) | kept).values()))
+
+
+def best_variables(folder: str, name: str) -> Path:
+    """Where a run folder keeps its best variables.
+
+    Raises:
+      UserError: it has none; `name` is that of the setting that named the folder.
+    """
+    path = Path(folder).absolute() / "checkpoints" / "best"
+    steps = sorted(int(found.name) for found in path.glob("*") if found.name.isdigit())
+    if not steps:
+        raise UserError(
+            f"{name}={folder!r} is no run folder with a checkpoint: there is "
+            f"nothing in {path}. Give the folder of a finished run, for example "
+            "runs/digits_lenet."
+        )
+    return path / str(steps[-1]) / "variables"
+
+
+def shapes_there(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the variables saved in a run's checkpoint; nothing else is read."""
+    return shapes(_saved(path))
+
+
+def shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of variables by name ("params/head/kernel")."""
+    return {name: tuple(leaf.shape) for name, leaf in _flat(variables).items()}
+
+
+def _saved(path: Path) -> Any:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.metadata(path).item_metadata.tree
+
+
+def _fresh_head(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], new_head: bool
+) -> tuple[set[str], str]:
+    """Names of the head's arrays that a run's weights do not give, and why."""
+    head = {name for name in expected if name.startswith("params/head/")}
+    if not head or head != {name for name in found if name.startswith("params/head/")}:
+        return set(), ""
+    others = {name for name in head if found[name][:-1] != expected[name][:-1]}
+    counts = {(found[name][-1], expected[name][-1]) for name in head if expected[name]}
+    if others or len(counts) != 1:
+        return set(), ""
+    ((there, here),) = counts
+    if there != here:
+        return head, f"{there} classes there, {here} here"
+    return (head, "as config.init.new_head asks") if new_head else (set(), "")
+
+
+def _flat(variables: Any) -> dict[str, Any]:
+    return dict(zip(rules.names(variables), jax.tree.leaves(variables), strict=True))
+
+
+def _file(source: str) -> Path | None:
+    """The file that a source is or stands for; None for the folder of a run."""
+    published = pretrained.named(source)
+    if published is not None:
+        return pretrained.find(published)
     path = Path(source)
-    return path.is_file() or (not path.is_dir() and path.suffix in _SUFFIXES)
+    is_file = path.is_file() or (not path.is_dir() and path.suffix in _SUFFIXES)
+    return path if is_file else None
 
 
 def _converted(
-    source: str, state: TrainState, module: nn.Module, image_shape: ImageShape
+    source: str,
+    file: Path,
+    state: TrainState,
+    module: nn.Module,
+    image_shape: ImageShape,
+    new_head: bool,
 ) -> tuple[Tree, Tree, tuple[str, ...]]:
     """Parameters and statistics from a file of weights, and what is to be said of them."""
-    found = sources.read(Path(source))
+    found = sources.read(file)
     try:
         table = mapping.choose(found.arrays, tables.known(module, image_shape))
         params, model_state, accounting = mapping.convert(
-            found.arrays, table, state.params, state.model_state
+            found.arrays, table, state.params, state.model_state, new_head=new_head
         )
     except UserError as error:
         raise UserError(f"config.init.weights={source!r}: {error}") from None
@@ -135,18 +239,11 @@ def _placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _best(source: str) -> Path:
-    folder = Path(source).absolute() / "checkpoints" / "best"
-    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-    if not steps:
+    if not Path(source).exists() and Path(source).name == source:  # perhaps a name, mistyped
+        guess = nearest(source, pretrained.names())
+        meant = f" Did you mean {guess!r}?" if guess else ""
         raise UserError(
-            f"config.init.weights={source!r} is no run folder with a checkpoint: there is "
-            f"nothing in {folder}. Give the folder of a finished run, for example "
-            "runs/digits_lenet."
+            f"config.init.weights={source!r} is neither the folder of a run, nor a file, nor the "
+            f"name of published weights.{meant} Known: {', '.join(pretrained.names())}."
         )
-    return folder / str(steps[-1]) / "variables"
-
-
-def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree.leaves(variables)
-    shapes = [tuple(leaf.shape) for leaf in leaves]
-    return dict(zip(rules.names(variables), shapes, strict=True))
+    return best_variables(source, "config.init.weights")

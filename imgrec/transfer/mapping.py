@@ -108,13 +108,19 @@ def choose(names: Iterable[str], tables: Sequence[Table]) -> Table:
         known = "".join(f"\n  {t.naming}: {min(t.entries[0].theirs)}, ..." for t in tables)
         raise UserError(
             f"none of its {len(names)} arrays is named as one of this model is, in any naming; "
-            f"the first is {min(names, default='')!r}. Known are{known}"
+            f"the first is {min(names, default='')!r}. Known are{known}\n"
+            "Set config.model.name to the network they were trained in."
         )
     return tables[scores.index(max(scores))]
 
 
 def convert(
-    foreign: Mapping[str, np.ndarray], table: Table, params: Tree, model_state: Tree
+    foreign: Mapping[str, np.ndarray],
+    table: Table,
+    params: Tree,
+    model_state: Tree,
+    *,
+    new_head: bool = False,
 ) -> tuple[Tree, Tree, Accounting]:
     """The model's variables with the values of foreign weights.
 
@@ -123,6 +129,7 @@ def convert(
       table: of the model, in the weights' naming.
       params: the model's parameters, or their shapes.
       model_state: what it keeps beside them (`{"batch_stats": ...}`), or its shapes.
+      new_head: leave the model's head as it is, whatever the weights have.
 
     Returns:
       Parameters and state of the same structure, as numpy arrays of the same types, and what
@@ -147,6 +154,8 @@ def convert(
     why = _why_a_new_head(
         head, {name: foreign[original].shape for name, original in given.items()}, ours
     )
+    if new_head and head:
+        why = why or "as config.init.new_head asks"
     values: Flat = {}
     resized: list[str] = []
     cast: Counter[str] = Counter()

@@ -55,9 +55,10 @@ def test_list_models_sorts_numbers_as_numbers_and_filters_by_a_pattern():
     assert models.list_models("nothing*") == []
 
 
-def test_convolutional_is_what_the_trainer_reads():
-    assert models.describe("wrn28_10").convolutional
-    assert not models.describe("vit_s16").convolutional
+def test_dense_convolutions_are_what_the_trainer_reads():
+    assert models.describe("wrn28_10").dense_convolutions
+    assert not models.describe("vit_s16").dense_convolutions
+    assert not models.describe("efficientnet_b0").dense_convolutions
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,6 @@ def test_refusals_leave_no_file(tmp_path):
     module, variables = model("wrn10_1")
     with pytest.raises(UserError, match=r"not as a\.pth; give a name such as .*a\.safetensors"):
         writing.write(tmp_path / "a.pth", module, variables, SHAPE, "xternalz/WideResNet-pytorch")
-    with pytest.raises(UserError, match="naming of a WideResNet 'timm'"):
+    with pytest.raises(UserError, match="naming of WideResNet 'timm'"):
         writing.write(tmp_path / "a.safetensors", module, variables, SHAPE, "timm")
     assert not list(tmp_path.iterdir())

@@ -95,5 +95,5 @@ def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
         name: table for table in known(module, image_shape) for name in (table.naming, *table.also)
     }
     if naming not in tables:
-        raise unknown(f"naming of a {type(module).__name__}", naming, tables)
+        raise unknown(f"naming of {type(module).__name__}", naming, tables)
     return tables[naming]

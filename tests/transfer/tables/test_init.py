@@ -84,7 +84,7 @@ def test_every_naming_of_a_vision_transformer():
         "google-research/vision_transformer",
     ]
     assert tables.named(module, SHAPE, "timm").made_with == {"gelu": "erf"}
-    with pytest.raises(UserError, match=r"naming of a Vision.* 'tim'\. Did you mean 'timm'"):
+    with pytest.raises(UserError, match=r"naming of Vision.* 'tim'\. Did you mean 'timm'"):
         tables.named(module, SHAPE, "tim")
 
 
@@ -121,5 +121,5 @@ def test_torchvision_has_the_plain_resnets_alone():
     plain = models.create(ModelConfig("resnet50"), 10)
     assert tables.named(plain, SHAPE, "torchvision").naming == "timm"
     deep = models.create(ModelConfig("resnet50", ConfigDict({"stem": "deep"})), 10)
-    with pytest.raises(UserError, match="naming of a ResNet"):
+    with pytest.raises(UserError, match="naming of ResNet"):
         tables.named(deep, SHAPE, "torchvision")
