@@ -14,17 +14,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from imgrec.config import Experiment
 from imgrec.errors import UserError, nearest
 
 EXIT_BAD_INPUT = 2
+HELP = frozenset({"--help", "-h", "-help", "--helpfull"})
 
 
 def run(verb: Callable[[list[str]], int]) -> None:
     """Runs a verb on `sys.argv` and exits with its code, or 2 and a message for a UserError."""
+    # Orbax warns of a file that only its managers write, wherever a single item is read.
+    logging.set_verbosity(logging.ERROR)
     try:
         code = verb(sys.argv)
     except UserError as error:
@@ -49,8 +52,7 @@ def parse(
     argv = list(argv)
     flag_values = flags.FlagValues()
     define(flag_values)
-    wants_help = {"--help", "-h", "-help", "--helpfull"} & set(argv)
-    if wants_help:
+    if HELP & set(argv):
         print(_help(argv[0], flag_values))
         sys.exit(0)
     spec = _config_spec(argv)
@@ -84,15 +86,37 @@ def parse(
     return experiment, flag_values
 
 
+def read_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Sets the flags of a verb without a configuration; what is no flag comes back.
+
+    Raises:
+      UserError: an unknown flag, or a value that a flag does not take.
+    """
+    try:
+        return list(flag_values(list(argv))[1:])
+    except flags.UnrecognizedFlagError as error:
+        guess = nearest(error.flagname, [name for name in flag_values if len(name) > 1])
+        meant = f" Did you mean --{guess}?" if guess else ""
+        raise UserError(f"Unknown flag --{error.flagname}.{meant} See --help.") from None
+    except flags.Error as error:
+        raise UserError(str(error).replace("flag --", "--", 1)) from None
+
+
+def flag_help(flag_values: flags.FlagValues) -> str:
+    """A line for each flag."""
+    return "\n".join(
+        f"  --{name}: {flag_values[name].help} (default: {flag_values[name].default!r})"
+        for name in sorted(flag_values)
+        if len(name) > 1
+    )
+
+
 def _help(program: str, flag_values: flags.FlagValues) -> str:
     return (
         "usage: python -m imgrec.main --config=FILE[:ARG] [--config.FIELD=VALUE ...]\n\n"
         "  --config: a Python file whose get_config(arg='') returns an Experiment\n"
         "  --config.FIELD: any field of it, for example --config.train.duration=2ep\n"
-        + "\n".join(
-            f"  --{name}: {flag_values[name].help} (default: {flag_values[name].default!r})"
-            for name in sorted(flag_values)
-        )
+        + flag_help(flag_values)
         + "\n\nfields:\n"
         + "\n".join(
             f"  config.{name} = {dict(value) if isinstance(value, ConfigDict) else value!r}"

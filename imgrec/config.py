@@ -37,13 +37,15 @@ class DataConfig:
     split_seed: int = 0  # of the cut alone, so that seeds of a study share their splits
     test: str = "10%"  # likewise, where nobody published a split: own folders and manifests
     group: str = ""  # column of a manifest whose equal values never part between splits
+    # What is left open up to `interpolation`, and augment.mean and std, is as published weights
+    # that init.weights names were made with; with others, or none, as the comments say.
     image_size: int = 0  # side to resize to on the host; 0 keeps the data set's own
     channels: int = 0  # 1 or 3 that image files are converted to; 0 is 3, or what is published
-    crop: str = "none"  # the whole, squashed; or "center"; or "inception" (random, to train)
-    crop_fraction: float = 0.875  # of the resized shorter side that a centre crop keeps
+    crop: str = "auto"  # "none" (the whole, squashed), "center", or "inception": random, to train
+    crop_fraction: float = 0.0  # of the resized shorter side that a centre crop keeps; 0 is 0.875
     crop_area: tuple[float, float] = (0.08, 1.0)  # shares of the area an Inception crop takes
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # width over height of it
-    interpolation: str = "bilinear"  # or "bicubic"; both with antialiasing
+    interpolation: str = "auto"  # "bilinear" or "bicubic", both with antialiasing
     on_bad_image: str = "error"  # or "skip": leave unreadable files out, and say how many
     options: ConfigDict = field(default_factory=ConfigDict)  # the data set's own: scenes' knobs
     mixture: tuple[tuple[str, float], ...] = ()  # more sets to train on, by weight beside 1
@@ -116,8 +118,9 @@ class ModelConfig:
 class InitConfig:
     """Where parameters start from."""
 
-    # A run folder, whose best variables are taken, or a file of weights (safetensors, a PyTorch
-    # state dict, .npz of big_vision); "" is the model's own way.
+    # Published weights by name ("efficientnet_lite0", see python -m imgrec.models), a run folder,
+    # whose best variables are taken, or a file of weights (safetensors, a PyTorch state dict,
+    # .npz of big_vision); "" is the model's own way.
     weights: str = ""
     # The head as the model begins, even where the weights have one for as many classes.
     new_head: bool = False
@@ -293,12 +296,15 @@ def _floats_as_ints(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], default: Mapping[str, Any] | None = None
+) -> list[str]:
     """One line "field: was -> is" for each field in which two `to_dict` values differ.
 
-    A field that the saved one lacks, since it is newer, had its default.
+    A field that the saved one lacks, since it is newer, had its value of `default`, by default
+    that of `Experiment()`.
     """
-    defaults = flatten(to_dict(Experiment()))
+    defaults = flatten(to_dict(Experiment()) if default is None else default)
     was, is_now = defaults | flatten(saved), flatten(now)
     absent = "(not set)"
     return [
@@ -323,11 +329,11 @@ def validate(experiment: Experiment) -> None:
         "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
         "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),
         "eval.select": (c.eval.select, ("best", "last")),
-        "data.crop": (c.data.crop, ("none", "center", "inception")),
+        "data.crop": (c.data.crop, ("auto", "none", "center", "inception")),
         "data.sampling": (c.data.sampling, ("shuffle", "class_balanced")),
         "data.label_noise_kind": (c.data.label_noise_kind, ("symmetric", "asymmetric")),
         "data.resident": (c.data.resident, ("auto", "on", "off")),
-        "data.interpolation": (c.data.interpolation, ("bilinear", "bicubic")),
+        "data.interpolation": (c.data.interpolation, ("auto", "bilinear", "bicubic")),
         "data.on_bad_image": (c.data.on_bad_image, ("error", "skip")),
     }
     for name, (value, choices) in one_of.items():
@@ -341,7 +347,7 @@ def validate(experiment: Experiment) -> None:
         "data.split_seed": (c.data.split_seed, 0, 2**32 - 1),
         "data.image_size": (c.data.image_size, 0, inf),
         "data.channels": (c.data.channels, 0, 4),
-        "data.crop_fraction": (c.data.crop_fraction, 0.01, 1),
+        "data.crop_fraction": (c.data.crop_fraction or 1, 0.01, 1),
         "data.crop_area": (c.data.crop_area[0], 0, c.data.crop_area[1]),
         "data.crop_area[1]": (c.data.crop_area[1], 1e-6, 1),
         "data.crop_aspect": (c.data.crop_aspect[0], 1e-3, c.data.crop_aspect[1]),

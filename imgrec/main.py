@@ -15,7 +15,7 @@ from rich.console import Console
 
 from imgrec import cli, config
 from imgrec.data.pipeline import WorkerDiedError
-from imgrec.training import dry_run, heads, loop, run_folder, xla
+from imgrec.training import dry_run, heads, loop, resolving, run_folder, xla
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
 from imgrec.training.window import DivergenceError
@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     experiment, flag_values = cli.parse(argv, _define_flags)
     config.validate(experiment)
+    experiment = resolving.resolve(experiment)
     folder = Path(flag_values.workdir or Path("runs") / experiment.name)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")

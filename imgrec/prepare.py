@@ -31,7 +31,7 @@ from rich.progress import (
 from imgrec import cli, data
 from imgrec.config import DataConfig
 from imgrec.data import audit, duplicates, prepared, preparing
-from imgrec.errors import UserError, nearest
+from imgrec.errors import UserError
 from imgrec.files import write_text
 from imgrec.reporting import audit_page, audit_text
 
@@ -128,21 +128,10 @@ def _parse(argv: Sequence[str]) -> tuple[bool, DataConfig, flags.FlagValues]:
     text("test", DataConfig.test, "as --config.data.test", flag_values=given)
     text("group", "", "as --config.data.group", flag_values=given)
     flags.DEFINE_bool("strict", False, "exit 1 when splits share images", flag_values=given)
-    known = [name for name in given if len(name) > 1]
-    if {"--help", "-h", "-help", "--helpfull"} & set(argv):
-        lines = [
-            f"  --{name}: {given[name].help} (default: {given[name].default!r})" for name in known
-        ]
-        print(_USAGE.format(names=", ".join(data.names())) + "\n".join(lines))
+    if cli.HELP & set(argv):
+        print(_USAGE.format(names=", ".join(data.names())) + cli.flag_help(given))
         sys.exit(0)
-    try:
-        rest = given(list(argv))[1:]
-    except flags.UnrecognizedFlagError as error:
-        guess = nearest(error.flagname, known)
-        meant = f" Did you mean --{guess}?" if guess else ""
-        raise UserError(f"Unknown flag --{error.flagname}.{meant} See --help.") from None
-    except flags.Error as error:
-        raise UserError(str(error).replace("flag --", "--", 1)) from None
+    rest = cli.read_flags(given, argv)
     checking = rest[:1] == ["check"]
     names = rest[checking:]
     if len(names) != 1:

@@ -84,7 +84,7 @@ def main() -> int:
         "device": f"{run_folder.processor()}, {os.cpu_count()} cores, {jax.default_backend()}",
         "git_revision": run_folder.git("rev-parse", "HEAD"),
         "command": "python scripts/bench_loop.py --data_root=FOLDER",
-        "fingerprint": config.fingerprint(experiment),
+        "fingerprint": config.fingerprint(planned.experiment),
     }
     Path(arguments.out).parent.mkdir(exist_ok=True)
     Path(arguments.out).write_text(json.dumps(result, indent=2) + "\n")

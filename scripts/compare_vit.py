@@ -90,7 +90,7 @@ def main() -> int:
         "torch": torch.__version__,
         "git_revision": run_folder.git("rev-parse", "HEAD"),
         "command": "python scripts/compare_vit.py --data_root=FOLDER",
-        "fingerprint": config.fingerprint(experiment),
+        "fingerprint": config.fingerprint(planned.experiment),
     }
     Path(arguments.out).parent.mkdir(exist_ok=True)
     Path(arguments.out).write_text(json.dumps(result, indent=2) + "\n")

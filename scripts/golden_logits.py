@@ -22,7 +22,7 @@ from imgrec.transfer import golden
 
 FOLDER = Path(__file__).parents[1] / "tests" / "transfer" / "golden"
 CLASSES = 10
-GAINS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25)
+GAINS = (2.0, 1.75, 1.5, 1.2, 1.0, 0.7, 0.5, 0.35, 0.25)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,113 @@ def torchvision(name: str, **arguments: Any) -> Callable[[], Any]:
     )
 
 
+def lukemelas(package: str, name: str) -> Callable[[], Any]:
+    """A network of efficientnet-pytorch or of its kin, for CLASSES classes."""
+    return lambda: importlib.import_module(package).EfficientNet.from_name(
+        name, num_classes=CLASSES
+    )
+
+
+def transformers(family: str, **config: Any) -> Callable[[], Any]:
+    """A network of HuggingFace's transformers, for CLASSES classes."""
+
+    def make() -> Any:
+        package = importlib.import_module("transformers")
+        settings = getattr(package, f"{family}Config")(num_labels=CLASSES, **config)
+        return getattr(package, f"{family}ForImageClassification")(settings)
+
+    return make
+
+
+def written(name: str) -> Callable[[], Any]:
+    """A network of scripts/golden_networks.py, for CLASSES classes."""
+    return lambda: getattr(importlib.import_module("golden_networks"), name)(CLASSES)
+
+
+def narrow_vgg(package: str, hidden: int) -> Any:
+    """VGG-16 with dense layers so narrow that most of its 138 million weights are gone."""
+    from torch import nn
+
+    if package == "torchvision":
+        network = torchvision("vgg16_bn")()
+        network.classifier[0] = nn.Linear(512 * 7 * 7, hidden)
+        network.classifier[3] = nn.Linear(hidden, hidden)
+        network.classifier[6] = nn.Linear(hidden, CLASSES)
+        return network
+    network = timm("vgg16_bn")()
+    network.pre_logits.fc1 = nn.Conv2d(512, hidden, 7)
+    network.pre_logits.fc2 = nn.Conv2d(hidden, hidden, 1)
+    network.head.fc = nn.Linear(hidden, CLASSES)
+    return network
+
+
+LARGE = (64, 96, 3)
+SMALL = (24, 32, 3)
+RESNET_D = {"stem": "deep", "shortcut": "mean"}
+
 NETWORKS = {
-    "resnet50_timm": Network("resnet50", "timm", (64, 96, 3), timm("resnet50")),
-    "resnet50_torchvision": Network(
-        "resnet50", "torchvision", (64, 96, 3), torchvision("resnet50")
+    "resnet18_torchvision": Network("resnet18", "torchvision", LARGE, torchvision("resnet18")),
+    "resnet50_timm": Network("resnet50", "timm", LARGE, timm("resnet50")),
+    "resnet50_torchvision": Network("resnet50", "torchvision", LARGE, torchvision("resnet50")),
+    "resnet50_transformers": Network("resnet50", "transformers", LARGE, transformers("ResNet")),
+    "resnet50d_timm": Network("resnet50", "timm", LARGE, timm("resnet50d"), RESNET_D),
+    "resnetblur50d_timm": Network(
+        "resnet50", "timm", LARGE, timm("resnetblur50d"), {**RESNET_D, "anti_aliased": True}
+    ),
+    "seresnet50_timm": Network("resnet50", "timm", LARGE, timm("seresnet50"), {"attention": "se"}),
+    "resnext50_32x4d_timm": Network("resnext50_32x4d", "timm", LARGE, timm("resnext50_32x4d")),
+    "preact_resnet50_timm": Network("preact_resnet50", "timm", LARGE, timm("resnetv2_50")),
+    "resnet20_akamaster": Network(
+        "resnet20", "akamaster/pytorch_resnet_cifar10", SMALL, written("resnet20")
+    ),
+    "wrn28_4_xternalz": Network(
+        "wrn28_4", "xternalz/WideResNet-pytorch", SMALL, written("wrn28_4")
+    ),
+    "densenet121_torchvision": Network(
+        "densenet121", "torchvision", LARGE, torchvision("densenet121")
+    ),
+    "vgg16_bn_torchvision": Network(
+        "vgg16_bn", "torchvision", LARGE, lambda: narrow_vgg("torchvision", 64), {"hidden": 64}
+    ),
+    "vgg16_bn_timm": Network(
+        "vgg16_bn", "timm", LARGE, lambda: narrow_vgg("timm", 64), {"hidden": 64}
+    ),
+    "mobilenet_v2_timm": Network("mobilenet_v2", "timm", LARGE, timm("mobilenetv2_100")),
+    "mobilenet_v2_torchvision": Network(
+        "mobilenet_v2", "torchvision", LARGE, torchvision("mobilenet_v2")
+    ),
+    "mobilenet_v2_transformers": Network(
+        "mobilenet_v2",
+        "transformers",
+        LARGE,
+        transformers("MobileNetV2"),
+        {"padding": "same", "norm_epsilon": 1e-3},
+    ),
+    "mobilenet_v3_large_timm": Network(
+        "mobilenet_v3_large",
+        "timm",
+        LARGE,
+        timm("mobilenetv3_large_100"),
+        {"norm_epsilon": 1e-5},
+    ),
+    "mobilenet_v3_large_torchvision": Network(
+        "mobilenet_v3_large", "torchvision", LARGE, torchvision("mobilenet_v3_large")
+    ),
+    "mobilenet_v3_small_timm": Network(
+        "mobilenet_v3_small",
+        "timm",
+        LARGE,
+        timm("tf_mobilenetv3_small_100"),
+        {"padding": "same"},
+    ),
+    "mobilenet_v3_small_torchvision": Network(
+        "mobilenet_v3_small", "torchvision", LARGE, torchvision("mobilenet_v3_small")
+    ),
+    "efficientnet_lite0_package": Network(
+        "efficientnet_lite0",
+        "lukemelas/EfficientNet-PyTorch",
+        LARGE,
+        lukemelas("efficientnet_lite_pytorch", "efficientnet-lite0"),
     ),
 }
 
@@ -91,7 +194,8 @@ def make(name: str) -> golden.Golden:
         if np.abs(logits).max() < 10:
             break
     assert np.abs(logits).max() < 10 and np.ptp(logits, axis=0).max() > 0.1, logits
-    packages = ("torch", type(module).__module__.partition(".")[0])
+    own_package = type(module).__module__.partition(".")[0]
+    packages = {"torch", own_package} - {"golden_networks"}
     return golden.Golden(
         model=network.model,
         options=network.options,
@@ -102,7 +206,7 @@ def make(name: str) -> golden.Golden:
         integers={k: tuple(v.shape) for k, v in state.items() if k not in floats},
         logits=[[float(f"{value:.8g}") for value in row] for row in logits],
         command=f"python scripts/golden_logits.py {name}",
-        versions={p: importlib.metadata.version(p) for p in sorted(set(packages))},
+        versions={p: importlib.metadata.version(p) for p in sorted(packages)},
     )
 
 

@@ -15,7 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,8 @@ class Study:
       source: config of the run that gives the weights, where they are our own.
       methods: of configs/transfer.py, compared with scratch; the first is the claim's.
       rates: learning rates among which validation chooses, for what is trained.
-      flags: of every run.
+      fitted_flags: of runs whose head is fitted to features.
+      trained_flags: of runs that are trained.
       target: what the first method is to gain over scratch, at the fewest images.
     """
 
@@ -46,8 +47,8 @@ class Study:
     source: str = ""
     methods: tuple[str, ...] = ("finetune", *FITTED)
     rates: tuple[float, ...] = (1e-3, 3e-3)
-    flags: tuple[str, ...] = field(default=())
-    trained_flags: tuple[str, ...] = field(default=())
+    fitted_flags: tuple[str, ...] = ()
+    trained_flags: tuple[str, ...] = ()
 
 
 STUDIES = {
@@ -67,8 +68,13 @@ STUDIES = {
         rates=(1e-3,),
         target=0.3,
         # Features of the 10,000 test images are computed once for all runs.
-        flags=("--config.head.cache=runs/transfer/features", "--config.eval.batch_size=64"),
-        trained_flags=("--config.train.duration=300st", "--config.data.batch_size=32"),
+        fitted_flags=("--config.head.cache=runs/transfer/features", "--config.eval.batch_size=64"),
+        # Smaller images and few steps, so that a trained run takes minutes on two cores.
+        trained_flags=(
+            "--config.data.image_size=96",
+            "--config.data.batch_size=16",
+            "--config.train.duration=300st",
+        ),
     ),
 }
 
@@ -83,12 +89,10 @@ def main() -> int:
     study = STUDIES[arguments.study]
     if study.source:
         run(Path(study.weights), [f"--config=configs/{study.source}"], arguments.source_root)
-    flags = list(study.flags)
-    if arguments.image_size:
-        flags.append(f"--config.data.image_size={arguments.image_size}")
+    size = [f"--config.data.image_size={arguments.image_size}"] if arguments.image_size else []
     found = {
         str(count): {
-            method: [one(study, method, count, seed, flags, arguments.data_root) for seed in SEEDS]
+            method: [one(study, method, count, seed, size, arguments.data_root) for seed in SEEDS]
             for method in (*study.methods, "scratch")
         }
         for count in PER_CLASS
@@ -100,7 +104,7 @@ def main() -> int:
     return 0
 
 
-def one(study: Study, method: str, count: int, seed: int, flags: list[str], data_root: str) -> Path:
+def one(study: Study, method: str, count: int, seed: int, size: list[str], data_root: str) -> Path:
     """The folder of the run of a method that its validation split likes best."""
     fitted = method in FITTED
     start = f"model={study.weights}" if method == "scratch" and not study.source else ""
@@ -110,7 +114,11 @@ def one(study: Study, method: str, count: int, seed: int, flags: list[str], data
     folders = []
     for rate in [None] if fitted else study.rates:
         name = f"{study.data}_{method}_{count}_seed{seed}" + (f"_lr{rate:g}" if rate else "")
-        own = [] if fitted else [f"--config.optimizer.learning_rate={rate}", *study.trained_flags]
+        own = (
+            study.fitted_flags
+            if fitted
+            else (f"--config.optimizer.learning_rate={rate}", *study.trained_flags)
+        )
         settings = [
             f"--config=configs/transfer.py:{argument}",
             f"--config.seed={seed}",
@@ -118,8 +126,8 @@ def one(study: Study, method: str, count: int, seed: int, flags: list[str], data
             f"--config.data.per_class={count}",
             f"--config.data.validation={count * CLASSES}",
             "--config.log.tensorboard=False",
-            *flags,
             *own,
+            *size,
         ]
         folders.append(run(RUNS / name, settings, data_root))
     return max(folders, key=best_validation)

@@ -273,3 +273,15 @@ def test_differences_lists_exactly_what_differs():
         "seed: 0 -> 1",
         "train.duration: '10ep' -> '2ep'",
     ]
+
+
+def test_a_field_that_the_saved_one_lacks_had_its_default():
+    saved, default = config.to_dict(Experiment()), config.to_dict(Experiment())
+    del saved["data"]["crop"]
+    default["data"]["crop"] = "none"
+    now = Experiment()
+    assert config.differences(saved, config.to_dict(now)) == []
+    now.data.crop = "none"
+    assert config.differences(saved, config.to_dict(now), default=default) == []
+    (line,) = config.differences(saved, config.to_dict(now))
+    assert line == "data.crop: 'auto' -> 'none'"

@@ -106,6 +106,16 @@ def test_another_configuration_names_the_fields_and_loses_nothing(run, tmp_path,
         (["--config.optimizer.freeze=('nothing/.*',)"], "matches none of the"),
         (["--config.model.name=vit_ti3"], "Patches of 3x3 pixels do not tile"),
         (["--config.init.weights=/nowhere"], "is no run folder"),
+        (["--config.init.weights=efficientnet_lite"], "Did you mean 'efficientnet_lite"),
+        (
+            ["--config.init.weights=efficientnet_lite0"],
+            "Set --config.model.name=efficientnet_lite0",
+        ),
+        (["--config.init.weights=weights.pth"], "There is no file weights.pth"),
+        (
+            [f"--config.init.weights={ROOT / 'README.md'}"],
+            "holds no weights: it begins with b'# imgrec",
+        ),
         (["--config.task=detection"], "task"),
     ],
 )

@@ -198,13 +198,15 @@ def _check_options(config: DataConfig) -> None:
 
 
 def view_of(config: DataConfig, channels: int) -> View:
-    """The view of images that a configuration asks for."""
+    """The view of images that a configuration asks for; what it leaves open is the view's own."""
     return View(
         size=config.image_size,
         channels=channels,
-        crop=config.crop,
-        crop_fraction=config.crop_fraction,
-        interpolation=config.interpolation,
+        crop=View.crop if config.crop == "auto" else config.crop,
+        crop_fraction=config.crop_fraction or View.crop_fraction,
+        interpolation=(
+            View.interpolation if config.interpolation == "auto" else config.interpolation
+        ),
         area=config.crop_area,
         aspect=config.crop_aspect,
     )

@@ -133,7 +133,9 @@ def _pixels(
     box = _as_stored(box, orientation, *upright)
     factor = _reduction(box, size) if is_jpeg and min(width, height) >= 8 else 1
     # Pixel i of a reduced image covers pixels factor * i to factor * (i + 1).
-    left, upper, right, lower = (edge / factor for edge in box)
+    # Pillow keeps boxes in single precision. Rounded here, they are shifted below without another
+    # rounding, and the pixels are those of the whole image's box, to the bit.
+    left, upper, right, lower = (float(np.float32(edge / factor)) for edge in box)
     if is_jpeg:
         window = _window((left, upper, right, lower), size, resample) if size else None
         image, (x, y) = _jpeg(encoded, image, channels, factor, window)

@@ -81,7 +81,7 @@ def load(root: Path, channels: int = 0) -> Official:
         Info(
             name="imagenet",
             num_classes=len(wnids),
-            class_names=_class_names(wnids.tolist(), folders),
+            class_names=synsets.class_names(wnids.tolist(), folders),
             image_shape=(0, 0, channels),
             mean=statistics[0],
             std=statistics[1],
@@ -260,16 +260,6 @@ def _validation_wnids(val: _Part, folders: Sequence[Path]) -> list[str]:
         return [wnid for wnid in told if wnid]
     stems = [PurePosixPath(name).stem for name in val.names]
     return synsets.validation_wnids(stems, folders, str(val.place))
-
-
-def _class_names(wnids: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
-    """The first of each class's names, with its WordNet id where two classes share it."""
-    words = synsets.words(folders)
-    first = [words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
-    return tuple(
-        f"{name} ({wnid})" if first.count(name) > 1 else name
-        for name, wnid in zip(first, wnids, strict=True)
-    )
 
 
 def _provenance(train: _Part, val: _Part, classes: int, left_out: int) -> str:

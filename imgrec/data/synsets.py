@@ -1,7 +1,8 @@
 """ImageNet's label map: which class each validation image has, and what the classes are called.
 
-People hold these in several files, and none is shipped here: the devkit's (whose class numbers,
-ILSVRC2012_ID, are NOT the sorted order that every model uses), Kaggle's, plain lists of WordNet
+The names of the 1000 classes ship with the project, in the order of every model's logits: by
+WordNet id. The labels of the validation images do not. People hold them in several files: the
+devkit's (whose class numbers, ILSVRC2012_ID, are NOT that order), Kaggle's, plain lists of WordNet
 ids, and the list inside TensorFlow Datasets, which is read without importing that.
 """
 
@@ -27,6 +28,7 @@ _LISTS = (
 )
 _KAGGLE_SOLUTION = "LOC_val_solution.csv"
 _WORDS = ("LOC_synset_mapping.txt", "synset_words.txt")
+_SHIPPED = Path(__file__).with_name("imagenet_synsets.txt")  # WordNet's words, as in _WORDS
 
 
 def validation_wnids(stems: Sequence[str], folders: Sequence[Path], place: str) -> list[str]:
@@ -72,14 +74,42 @@ def validation_wnids(stems: Sequence[str], folders: Sequence[Path], place: str) 
     return wnids
 
 
-def words(folders: Sequence[Path]) -> Mapping[str, str]:
-    """The names of each class by WordNet id, "tench, Tinca tinca"; {} where no file tells."""
+def class_names(
+    wnids: Sequence[str] | None = None, folders: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """The first of each class's names, "tench", with its WordNet id where two classes share it.
+
+    Args:
+      wnids: of the classes; None for the 1000 of ILSVRC2012, in the order of a model's logits.
+      folders: where a file of names may lie, before the one that ships with the project. A
+        class that no file knows is named by its id.
+    """
+    known = _words(folders)
+    if wnids is None:
+        wnids = list(_shipped())
+    first = [known.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
+    return tuple(
+        f"{name} ({wnid})" if first.count(name) > 1 else name
+        for name, wnid in zip(first, wnids, strict=True)
+    )
+
+
+def _words(folders: Sequence[Path]) -> Mapping[str, str]:
+    """The names of each class by WordNet id, "tench, Tinca tinca"."""
     path = _first(folders, _WORDS)
     if path is not None:
-        lines = path.read_text().splitlines()
-        return {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if " " in line.strip()}
+        return _listed_words(path)
     meta = _devkit_file(folders, _META)
-    return {} if meta is None else dict(_meta(meta).values())
+    return _shipped() if meta is None else dict(_meta(meta).values())
+
+
+def _shipped() -> Mapping[str, str]:
+    return _listed_words(_SHIPPED)
+
+
+def _listed_words(path: Path) -> Mapping[str, str]:
+    lines = path.read_text().splitlines()
+    return {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if " " in line.strip()}
 
 
 def _devkit_list(folders: Sequence[Path]) -> tuple[list[str] | None, str]:

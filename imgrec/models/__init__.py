@@ -18,7 +18,7 @@ from imgrec.models import swin as _swin  # noqa: F401
 from imgrec.models import vgg as _vgg  # noqa: F401
 from imgrec.models import vit as _vit  # noqa: F401
 from imgrec.models import wrn as _wrn  # noqa: F401
-from imgrec.models.cost import count_parameters, flops
+from imgrec.models.cost import cost_of, count_parameters, flops
 from imgrec.models.depth import Layers, layers
 from imgrec.models.features import intermediates
 from imgrec.models.registry import (
@@ -38,6 +38,7 @@ __all__ = [
     "ImageShape",
     "Layers",
     "check",
+    "cost_of",
     "count_parameters",
     "create",
     "describe",

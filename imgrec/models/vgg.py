@@ -24,7 +24,7 @@ _LAYERS = {
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
-_POOLED = 7  # side of the last maps, which a 224x224 image has by itself
+POOLED = 7  # side of the last maps, which a 224x224 image has by itself
 
 
 class VGG(nn.Module):
@@ -67,7 +67,7 @@ class VGG(nn.Module):
                 x = VGGLayer(features, dtype=self.dtype, name=name)(x, train=train)
             x = nn.max_pool(x, (2, 2), (2, 2))
             self.sow("intermediates", f"stage{stage}", x)
-        x = adaptive_mean(x, _POOLED)
+        x = adaptive_mean(x, POOLED)
         x = x.reshape(x.shape[0], -1)
         for number in (1, 2):
             x = nn.relu(self._dense(self.hidden, f"fc{number}")(x))

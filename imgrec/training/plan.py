@@ -25,6 +25,7 @@ from imgrec.training import (
     freezing,
     optimizers,
     resident,
+    resolving,
     rules,
     schedules,
     state,
@@ -195,8 +196,8 @@ def plan(experiment: Experiment) -> Plan:
       UserError: whatever is impossible, with what to change.
     """
     config.validate(experiment)
-    c = experiment
-    _check_names(c)
+    _check_names(experiment)
+    c = experiment = resolving.resolve(experiment)
     mesh = meshes.create(c.mesh)
     meshes.check_batch(mesh, c.data.batch_size, c.train.accumulate, "data.batch_size")
     eval_batch_size = c.eval.batch_size or c.data.batch_size
@@ -250,6 +251,7 @@ def plan(experiment: Experiment) -> Plan:
         said = weights.check(
             c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
         )
+        said += resolving.said(c)
     teacher = teachers.load(c, info, mesh) if c.distill.teacher else None
     planned = Plan(
         experiment=experiment,

@@ -25,7 +25,7 @@ from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
 from imgrec.files import write_text
-from imgrec.training import checkpoints
+from imgrec.training import checkpoints, resolving
 
 PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _MOST_LINES = 10
@@ -111,7 +111,11 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
             f"{path} cannot be read ({error}). Restore it from a copy, {elsewhere}"
         ) from None
     checkpoints.check_format(saved.get("format"), folder)
-    changes = configs.differences(saved_experiment, configs.to_dict(experiment))
+    changes = configs.differences(
+        saved_experiment,
+        configs.to_dict(experiment),
+        default=configs.to_dict(resolving.resolve(Experiment())),
+    )
     if saved.get("xla_flags", "") != _xla_flags():
         changes.append(f"XLA_FLAGS: {saved.get('xla_flags', '')!r} -> {_xla_flags()!r}")
     if changes and not allow_change:

@@ -61,7 +61,7 @@ def load(experiment: Experiment, info: Info, mesh: Mesh) -> Teacher:
       UserError: no such run, or one of other classes, images or an unknown normalisation.
     """
     folder = experiment.distill.teacher
-    path = weights.best_variables(folder, "distill.teacher")
+    path = weights.best_variables(folder, "config.distill.teacher")
     try:
         saved = json.loads((Path(folder) / "config.json").read_text())["experiment"]
         model = ModelConfig(saved["model"]["name"], ConfigDict(saved["model"]["options"]))

@@ -1,7 +1,7 @@
 """Parameters from elsewhere: `init.weights=SOURCE`.
 
-A run folder gives its best variables; a file (safetensors, PyTorch, .npz) gives what
-`imgrec.transfer` makes of it.
+A run folder gives its best variables; a file (safetensors, PyTorch, .npz), or the installed file
+that a name stands for, gives what `imgrec.transfer` makes of it.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ import orbax.checkpoint as ocp
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
-from imgrec.errors import UserError
+from imgrec.errors import UserError, nearest
 from imgrec.models import ImageShape
 from imgrec.training import rules
 from imgrec.training.state import TrainState, Tree
-from imgrec.transfer import mapping, sources, tables
+from imgrec.transfer import mapping, pretrained, sources, tables
 
 # Of files that are not there, and so cannot be looked into.
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".npz", ".th", ".tar", ".ckpt"}
@@ -35,7 +35,7 @@ def check(
     """Refuses weights that are not there or do not fit, before any work.
 
     Args:
-      source: a run folder, or a file of weights.
+      source: a run folder, a file of weights, or the name of published ones.
       state: of the new run, shapes only.
       module: the model.
       image_shape: that it is given.
@@ -47,8 +47,9 @@ def check(
     Raises:
       UserError: no such source, or names or shapes differ; the first of them are listed.
     """
-    if _is_file(source):
-        _, _, said = _converted(source, state, module, image_shape, new_head)
+    file = _file(source)
+    if file is not None:
+        _, _, said = _converted(source, file, state, module, image_shape, new_head)
         return said
     path = _best(source)
     found, expected = shapes(_saved(path)), shapes(state.variables)
@@ -86,15 +87,16 @@ def load(
     """The state with the source's parameters and statistics, at step 0.
 
     Args:
-      source: a run folder or a file that `check` has accepted.
+      source: that `check` has accepted.
       state: freshly initialised; what the source does not give (a head) stays.
       shardings: where its leaves live.
       module: the model.
       image_shape: that it is given.
       new_head: as `check` took it.
     """
-    if _is_file(source):
-        params, model_state, _ = _converted(source, state, module, image_shape, new_head)
+    file = _file(source)
+    if file is not None:
+        params, model_state, _ = _converted(source, file, state, module, image_shape, new_head)
         params = jax.tree.map(_placed, params, shardings.params)
         variables = jax.tree.map(_placed, model_state, shardings.model_state)
     else:
@@ -137,17 +139,17 @@ def restored(path: Path, fresh: Any, shardings: Any, *, new_head: bool = False) 
     return dict(jax.tree.unflatten(structure, (_flat(found) | kept).values()))
 
 
-def best_variables(folder: str, field: str) -> Path:
+def best_variables(folder: str, name: str) -> Path:
     """Where a run folder keeps its best variables.
 
     Raises:
-      UserError: it has none; `field` is the configuration's that named it.
+      UserError: it has none; `name` is that of the setting that named the folder.
     """
     path = Path(folder).absolute() / "checkpoints" / "best"
     steps = sorted(int(found.name) for found in path.glob("*") if found.name.isdigit())
     if not steps:
         raise UserError(
-            f"config.{field}={folder!r} is no run folder with a checkpoint: there is "
+            f"{name}={folder!r} is no run folder with a checkpoint: there is "
             f"nothing in {path}. Give the folder of a finished run, for example "
             "runs/digits_lenet."
         )
@@ -190,16 +192,26 @@ def _flat(variables: Any) -> dict[str, Any]:
     return dict(zip(rules.names(variables), jax.tree.leaves(variables), strict=True))
 
 
-def _is_file(source: str) -> bool:
+def _file(source: str) -> Path | None:
+    """The file that a source is or stands for; None for the folder of a run."""
+    published = pretrained.named(source)
+    if published is not None:
+        return pretrained.find(published)
     path = Path(source)
-    return path.is_file() or (not path.is_dir() and path.suffix in _SUFFIXES)
+    is_file = path.is_file() or (not path.is_dir() and path.suffix in _SUFFIXES)
+    return path if is_file else None
 
 
 def _converted(
-    source: str, state: TrainState, module: nn.Module, image_shape: ImageShape, new_head: bool
+    source: str,
+    file: Path,
+    state: TrainState,
+    module: nn.Module,
+    image_shape: ImageShape,
+    new_head: bool,
 ) -> tuple[Tree, Tree, tuple[str, ...]]:
     """Parameters and statistics from a file of weights, and what is to be said of them."""
-    found = sources.read(Path(source))
+    found = sources.read(file)
     try:
         table = mapping.choose(found.arrays, tables.known(module, image_shape))
         params, model_state, accounting = mapping.convert(
@@ -226,4 +238,11 @@ def _placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _best(source: str) -> Path:
-    return best_variables(source, "init.weights")
+    if not Path(source).exists() and Path(source).name == source:  # perhaps a name, mistyped
+        guess = nearest(source, pretrained.names())
+        meant = f" Did you mean {guess!r}?" if guess else ""
+        raise UserError(
+            f"config.init.weights={source!r} is neither the folder of a run, nor a file, nor the "
+            f"name of published weights.{meant} Known: {', '.join(pretrained.names())}."
+        )
+    return best_variables(source, "config.init.weights")

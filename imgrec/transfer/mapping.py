@@ -106,7 +106,8 @@ def choose(names: Iterable[str], tables: Sequence[Table]) -> Table:
         known = "".join(f"\n  {t.naming}: {min(t.entries[0].theirs)}, ..." for t in tables)
         raise UserError(
             f"none of its {len(names)} arrays is named as one of this model is, in any naming; "
-            f"the first is {min(names, default='')!r}. Known are{known}"
+            f"the first is {min(names, default='')!r}. Known are{known}\n"
+            "Set config.model.name to the network they were trained in."
         )
     return tables[scores.index(max(scores))]
 

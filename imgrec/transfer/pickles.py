@@ -124,7 +124,10 @@ def _legacy(file: io.BufferedReader, size: int) -> Any:
         if key not in announced:
             total = sum(known.raw.nbytes for known in announced.values())
             if total + count * _itemsize(kind) > size:
-                raise MalformedError("its storages claim more bytes than the file has")
+                raise MalformedError(
+                    "its storages claim more bytes than the file has, so it was probably not "
+                    "downloaded to its end"
+                )
             # Filled below: their bytes come after the pickle.
             announced[key] = Storage(np.empty(count * _itemsize(kind), np.uint8), kind)
             counts[key] = count

@@ -48,6 +48,11 @@ def transposed(*axes: int) -> Turn:
 # Grouped and depthwise convolutions too: [out, in / groups, h, w] is [h, w, in / groups, out].
 CONV = transposed(2, 3, 1, 0)
 LINEAR = transposed(1, 0)
+# A 1x1 convolution there, [out, in, 1, 1], where a dense layer is here.
+PIXEL = Turn(
+    into=lambda arrays: tuple(array[:, :, 0, 0] for array in arrays),
+    out=lambda arrays: tuple(array[:, :, None, None] for array in arrays),
+).then(LINEAR)
 
 
 def reordered(order: Sequence[int], axis: int) -> Turn:

@@ -149,6 +149,17 @@ def test_jpeg_at_its_own_size_is_what_pillow_decodes(decoder):
     assert (pixels(data, 3) == np.asarray(Image.open(io.BytesIO(data)))).all()
 
 
+def test_what_is_cut_out_before_resizing_changes_no_bit(decoder):
+    data = encoded(photograph(640, 427), "JPEG", quality=90)
+    whole = Image.open(io.BytesIO(data))
+    for size in (224, 240, 260, 288):
+        for resample in INTERPOLATIONS.values():
+            box = crop_box(640, 427, View(size, 3, "center", size / (size + 32)))
+            expected = whole.resize((size, size), resample, box=box)
+            found = pixels(data, 3, size, lambda w, h, box=box: box, resample)
+            np.testing.assert_array_equal(found, np.asarray(expected))
+
+
 @pytest.mark.parametrize(
     ("side", "size", "factor"),
     [(200, 50, 2), (199, 50, 1), (800, 50, 8), (799, 50, 4), (9000, 50, 8), (10, 0, 1)],

@@ -70,7 +70,7 @@ def test_official_archives(tars):
     info = official.info
     assert (info.name, info.image_shape, info.num_classes) == ("imagenet", (0, 0, 3), 2)
     assert info.mean == (0.485, 0.456, 0.406) and info.std == (0.229, 0.224, 0.225)
-    assert info.class_names == WNIDS
+    assert info.class_names == ("tench", "goldfish")  # of the list that ships with the project
     assert "a subset of 2 of 1,000 classes" in info.source
     place = official.train.where(21)
     assert place == f"n01443537.tar/n01443537_1.JPEG in {folder / 'ILSVRC2012_img_train.tar'}"

@@ -128,3 +128,13 @@ def test_count_parameters_leaves_moving_statistics_out():
     variables = {"params": params, "batch_stats": {"mean": jnp.zeros(100)}}
     assert models.count_parameters(variables) == 18
     assert models.count_parameters(jax.eval_shape(lambda: variables)) == 18
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit_ti4", "airbench94"])
+def test_both_counts_at_once_are_those_of_each(name):
+    description = models.describe(name)
+    module = models.create(ModelConfig(name), 10)
+    shape = description.image_shape
+    found = models.cost_of(module, shape, computes=description.init_images > 0)
+    variables = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape))))
+    assert found == (models.count_parameters(variables), models.flops(module, shape))

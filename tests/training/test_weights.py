@@ -17,7 +17,7 @@ from imgrec.errors import UserError
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.dry_run import describe
 from imgrec.training.plan import plan
-from imgrec.transfer import mapping, safetensors, tables
+from imgrec.transfer import mapping, pretrained, safetensors, tables
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tiny, tmp_path):
@@ -149,6 +149,61 @@ def test_a_head_for_other_classes_is_the_models_own(tiny, tmp_path):
     np.testing.assert_array_equal(
         params["stem"]["conv"]["kernel"], variables["params"]["stem"]["conv"]["kernel"]
     )
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Weights of resnet8 for 100 classes by the name "published", in a package of their own."""
+    folder = tmp_path / "published_weights"
+    folder.mkdir()
+    _export(folder / "a.safetensors", "resnet8", 100, AKAMASTER, (16, 16, 3))
+    monkeypatch.syspath_prepend(tmp_path)
+    prepared = pretrained.Preprocessing(16, 0.5, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    weights = pretrained.Pretrained(
+        model="resnet8",
+        trained_on="noise",
+        num_classes=100,
+        top_1=0.01,
+        package="published-weights",
+        module="published_weights",
+        file="a.safetensors",
+        preprocessing=prepared,
+    )
+    monkeypatch.setitem(pretrained._PRETRAINED, "published", weights)
+    return folder
+
+
+def test_published_weights_bring_their_preprocessing(tiny, published):
+    tiny.init.weights = "published"
+    planned = plan(tiny)
+    resolved = planned.experiment
+    assert (resolved.data.image_size, resolved.data.interpolation) == (16, "bicubic")
+    assert planned.dataset.info.image_shape == (16, 16, 3)  # of grey digits of 8 x 8
+    assert planned.task.mean == (0.1, 0.2, 0.3) and planned.task.std == (0.4, 0.5, 0.6)
+    first, *_, head, prepared = planned.weights
+    assert first.startswith("weights: published: 35 arrays used (")
+    assert "NEW HEAD" in head and "100 classes there, 10 here" in head
+    assert prepared.startswith("  prepared as these weights were: data.image_size=16")
+    # A resolved experiment plans to the same.
+    assert plan(resolved).experiment == resolved
+
+    tiny.data.image_size = 8
+    planned = plan(tiny)
+    assert planned.dataset.info.image_shape == (8, 8, 3)
+    assert planned.weights[-1] == (
+        "  OTHER PREPROCESSING: data.image_size=8, as configured; these weights were evaluated "
+        "with 16"
+    )
+
+
+def test_published_weights_that_are_not_installed(tiny, published):
+    tiny.init.weights = "published"
+    (published / "a.safetensors").unlink()
+    with pytest.raises(UserError, match=r"published-weights, which is not.*'imgrec\[pretrained\]'"):
+        plan(tiny)
+    tiny.init.weights = "publishd"
+    with pytest.raises(UserError, match=r"nor the name of published weights. Did you mean 'publ"):
+        plan(tiny)
 
 
 def test_over_devices(tiny, tmp_path):

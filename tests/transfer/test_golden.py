@@ -31,6 +31,14 @@ def test_a_weight_depends_on_its_own_name_and_shape_only():
     assert both["b.running_var"].min() >= 0.5
 
 
+@functools.cache
+def compiled(module, image_shape):
+    """The shapes of a module's variables, and its forward function; records may share them."""
+    images = jnp.zeros((2, *image_shape))
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
+    return flax.core.unfreeze(shapes), jax.jit(functools.partial(module.apply, train=False))
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_the_logits_are_theirs_and_the_weights_go_back_exactly(path):
     record = golden.read(path)
@@ -40,19 +48,19 @@ def test_the_logits_are_theirs_and_the_weights_go_back_exactly(path):
     foreign = record.arrays()
     table = mapping.choose(foreign, tables.known(module, record.image_shape))
     assert record.naming in (table.naming, *table.also)
+    # What weights cannot tell of their networks, the table says as the network had it.
+    assert {name: getattr(module, name) for name in table.made_with} == table.made_with
     images = golden.images(record.image_shape)
-    shapes = flax.core.unfreeze(
-        jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.asarray(images), train=False))
-    )
-    params = shapes.pop("params")
-    params, state, accounting = mapping.convert(foreign, table, params, shapes)
+    shapes, forward = compiled(module, record.image_shape)
+    state = {name: tree for name, tree in shapes.items() if name != "params"}
+    params, state, accounting = mapping.convert(foreign, table, shapes["params"], state)
     assert not accounting.replaced
 
-    forward = jax.jit(functools.partial(module.apply, train=False))
     logits = forward({"params": params, **state}, images)
     np.testing.assert_allclose(logits, record.logits, atol=1e-4)
 
-    back = mapping.export(params, state, table)
+    exported = mapping.export(params, state, table)
+    back = {accounting.prefix + name: array for name, array in exported.items()}
     assert back.keys() <= foreign.keys()
     assert not (foreign.keys() - back.keys() - set(accounting.ignored))
     for name, array in back.items():

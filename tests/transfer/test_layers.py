@@ -53,3 +53,25 @@ def test_a_dense_layer_reads_its_inputs_in_another_order():
     ):
         (found,) = entry.turn.into((np.array([[1, 2, 3], [4, 5, 6]]),))
         np.testing.assert_array_equal(found, [[3, 6], [1, 4], [2, 5]])
+
+
+def test_a_convolution_with_its_norm():
+    found = names(layers.conv_norm("a.0", "a.1", "b"))
+    assert found.pop("a.0.weight") == "params/b/conv/kernel"
+    assert {name.rsplit(".", 1)[0] for name in found} == {"a.1"}
+    assert {name.split("/", 1)[1].rsplit("/", 1)[0] for name in found.values()} == {"b/norm"}
+
+
+@pytest.mark.parametrize(
+    "entries", [layers.pointwise("a", "b"), layers.head("a", "b", pointwise=True)]
+)
+def test_a_dense_layer_that_is_a_convolution_of_one_pixel_there(entries):
+    assert names(entries) == {"a.weight": "params/b/kernel", "a.bias": "params/b/bias"}
+    kernel = np.arange(6.0).reshape(2, 3, 1, 1)
+    (found,) = entries[0].turn.into((kernel,))
+    np.testing.assert_array_equal(found, [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(entries[0].turn.out((found,))[0], kernel)
+
+
+def test_a_pointwise_head_can_be_replaced():
+    assert [entry.classes_axis for entry in layers.head("a", pointwise=True)] == [0, 0]

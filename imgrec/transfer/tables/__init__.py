@@ -7,18 +7,50 @@ from flax import linen as nn
 
 from imgrec.errors import UserError, unknown
 from imgrec.models import ImageShape
+from imgrec.models.convnext import ConvNeXt
+from imgrec.models.densenet import DenseNet
+from imgrec.models.efficientnet import EfficientNet
 from imgrec.models.imagenet_resnet import ResNet
+from imgrec.models.mlp_mixer import MLPMixer
+from imgrec.models.mobilenet_v2 import MobileNetV2
+from imgrec.models.mobilenet_v3 import MobileNetV3
+from imgrec.models.preact_resnet import PreActivationResNet
 from imgrec.models.resnet import CifarResNet
+from imgrec.models.swin import SwinTransformer
+from imgrec.models.vgg import VGG
 from imgrec.models.vit import VisionTransformer
 from imgrec.models.wrn import WideResNet
 from imgrec.transfer.mapping import Table
-from imgrec.transfer.tables import cifar_resnet, imagenet_resnet, vit, wrn
+from imgrec.transfer.tables import (
+    cifar_resnet,
+    convnext,
+    densenet,
+    efficientnet,
+    imagenet_resnet,
+    mlp_mixer,
+    mobilenet,
+    preact_resnet,
+    swin,
+    vgg,
+    vit,
+    wrn,
+)
 
 # A family's tables are functions of its module and the shape of the images, since depth,
-# options and the grid of patches decide what there is to name.
-_TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table], ...]] = {
+# options and the grid of patches decide what there is to name. None: that naming has no such
+# network.
+_TABLES: Mapping[type[nn.Module], tuple[Callable[[Any, ImageShape], Table | None], ...]] = {
     CifarResNet: (cifar_resnet.akamaster,),
-    ResNet: (imagenet_resnet.timm,),
+    ConvNeXt: (convnext.timm, convnext.facebook, convnext.torchvision, convnext.huggingface),
+    DenseNet: (densenet.torchvision,),
+    EfficientNet: (efficientnet.timm, efficientnet.torchvision, efficientnet.lukemelas),
+    MLPMixer: (mlp_mixer.timm, mlp_mixer.big_vision),
+    MobileNetV2: (mobilenet.v2_timm, mobilenet.v2_torchvision, mobilenet.v2_huggingface),
+    MobileNetV3: (mobilenet.v3_timm, mobilenet.v3_torchvision),
+    PreActivationResNet: (preact_resnet.timm,),
+    ResNet: (imagenet_resnet.timm, imagenet_resnet.huggingface),
+    SwinTransformer: (swin.timm, swin.microsoft, swin.torchvision, swin.huggingface),
+    VGG: (vgg.torchvision, vgg.timm),
     VisionTransformer: (
         vit.timm,
         vit.torchvision,
@@ -42,7 +74,15 @@ def known(module: nn.Module, image_shape: ImageShape) -> tuple[Table, ...]:
             f"no foreign naming is known for a {type(module).__name__}, only for {families}. "
             "The folder of a run of this project can give it weights."
         )
-    return tuple(table(module, image_shape) for table in _TABLES[type(module)])
+    made = (make(module, image_shape) for make in _TABLES[type(module)])
+    tables = tuple(table for table in made if table is not None)
+    if not tables:
+        raise UserError(
+            f"no foreign naming is known for a {type(module).__name__} with these options, which "
+            "none of the other projects has. The folder of a run of this project can give it "
+            "weights."
+        )
+    return tables
 
 
 def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
@@ -55,5 +95,5 @@ def named(module: nn.Module, image_shape: ImageShape, naming: str) -> Table:
         name: table for table in known(module, image_shape) for name in (table.naming, *table.also)
     }
     if naming not in tables:
-        raise unknown(f"naming of a {type(module).__name__}", naming, tables)
+        raise unknown(f"naming of {type(module).__name__}", naming, tables)
     return tables[naming]

@@ -8,13 +8,15 @@ from imgrec.transfer.mapping import Table
 _STAGE_FEATURES = (16, 32, 64)
 
 
-def akamaster(module: CifarResNet, image_shape: ImageShape) -> Table:
+def akamaster(module: CifarResNet, image_shape: ImageShape) -> Table | None:
     """The names of https://github.com/akamaster/pytorch_resnet_cifar10.
 
     Its parameter-free shortcut (option A) pads the channels that are gained half before and
     half behind the old ones, ours all behind. Each computes the other's function once the
     channels of the later stages are put into another order, which is what happens here.
     """
+    if module.attention != "none":
+        return None
     orders = _orders() if module.shortcut == "A" else [list(range(n)) for n in _STAGE_FEATURES]
     entries = [*layers.conv("conv1", "stem/conv"), *layers.batch_norm("bn1", "stem/norm")]
     inputs = orders[0]

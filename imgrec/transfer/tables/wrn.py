@@ -6,8 +6,10 @@ from imgrec.transfer import layers
 from imgrec.transfer.mapping import Table
 
 
-def xternalz(module: WideResNet, image_shape: ImageShape) -> Table:
+def xternalz(module: WideResNet, image_shape: ImageShape) -> Table | None:
     """The names of https://github.com/xternalz/WideResNet-pytorch, which many forks share."""
+    if module.attention != "none":
+        return None
     entries = layers.conv("conv1", "stem")
     for stage in (1, 2, 3):
         for block in range((module.depth - 4) // 6):

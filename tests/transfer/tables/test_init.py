@@ -19,6 +19,19 @@ MODELS = [
     ("plain8", {}),
     ("wrn10_1", {}),
     ("wrn16_2", {}),
+    ("resnet18", {"width": 8}),
+    ("resnet50", {"width": 8, "stem": "deep", "shortcut": "mean", "attention": "se"}),
+    ("resnet34", {"width": 8, "stem": "small_images"}),
+    ("resnext50_32x4d", {"width": 8, "shortcut": "mean"}),
+    ("preact_resnet18", {"width": 8}),
+    ("preact_resnet50", {"width": 8}),
+    ("densenet121", {}),
+    ("vgg11_bn", {"width": 4, "hidden": 8}),
+    ("vgg19_bn", {"width": 4, "hidden": 8}),
+    ("mobilenet_v2", {"width_factor": 0.25}),
+    ("mobilenet_v2", {"width_factor": 0.25, "squeeze_excitation": True}),
+    ("mobilenet_v3_large", {"width_factor": 0.25}),
+    ("mobilenet_v3_small", {"width_factor": 0.25, "squeeze_excitation": False}),
     ("vit_ti4", {}),
     ("vit_ti8", {"pool": "mean"}),
     ("vit_ti4", {"positions": "sincos"}),
@@ -71,10 +84,42 @@ def test_every_naming_of_a_vision_transformer():
         "google-research/vision_transformer",
     ]
     assert tables.named(module, SHAPE, "timm").made_with == {"gelu": "erf"}
-    with pytest.raises(UserError, match=r"naming of a Vision.* 'tim'\. Did you mean 'timm'"):
+    with pytest.raises(UserError, match=r"naming of Vision.* 'tim'\. Did you mean 'timm'"):
         tables.named(module, SHAPE, "tim")
 
 
 def test_a_model_without_tables_says_which_have_some():
     with pytest.raises(UserError, match="for a LeNet5, only for CifarResNet, "):
         tables.known(models.create(ModelConfig("lenet5"), 10), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "namings"),
+    [
+        ("resnet50", {}, ["timm", "transformers"]),
+        ("resnet50", {"stem": "deep"}, ["timm"]),
+        ("resnet50", {"attention": "se"}, ["timm"]),
+        ("resnext50_32x4d", {}, ["timm"]),
+        ("mobilenet_v2", {}, ["timm", "torchvision", "transformers"]),
+        ("mobilenet_v2", {"squeeze_excitation": True}, ["timm"]),
+    ],
+    ids=str,
+)
+def test_a_naming_has_only_the_networks_of_its_project(name, options, namings):
+    module = models.create(ModelConfig(name, ConfigDict(options)), 10)
+    assert [table.naming for table in tables.known(module, SHAPE)] == namings
+
+
+@pytest.mark.parametrize("name", ["resnet50", "preact_resnet18", "wrn10_1", "resnet8"])
+def test_options_that_no_other_project_has(name):
+    module = models.create(ModelConfig(name, ConfigDict({"attention": "cbam"})), 10)
+    with pytest.raises(UserError, match=r"is known for a \w+ with these options.* folder of a run"):
+        tables.known(module, SHAPE)
+
+
+def test_torchvision_has_the_plain_resnets_alone():
+    plain = models.create(ModelConfig("resnet50"), 10)
+    assert tables.named(plain, SHAPE, "torchvision").naming == "timm"
+    deep = models.create(ModelConfig("resnet50", ConfigDict({"stem": "deep"})), 10)
+    with pytest.raises(UserError, match="naming of ResNet"):
+        tables.named(deep, SHAPE, "torchvision")
