@@ -4,6 +4,7 @@
 what cannot work is refused. The loop and the dry run both start from its result.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +128,7 @@ class Plan:
         taught = None if self.teacher is None else self.teacher.variables
 
         def run(
-            state: TrainState, batch: Mapping[str, Any], teacher: Mapping[str, Any] | None
+            teacher: Mapping[str, Any] | None, state: TrainState, batch: Mapping[str, Any]
         ) -> tuple[TrainState, step.Metrics]:
             one = self.train_step(teacher)
             if steps == 1:
@@ -137,10 +138,9 @@ class Plan:
                 lambda state, i: one(state, self.take(batch, i)), state, jnp.arange(steps)
             )
 
-        jitted = jax.jit(run, donate_argnums=0, out_shardings=(self.shardings, None))
-        lowered = jitted.lower(state, batch, taught)
-        compiled = lowered.compile()
-        return lambda state, batch: compiled(state, batch, taught), lowered.cost_analysis()
+        jitted = jax.jit(run, donate_argnums=1, out_shardings=(self.shardings, None))
+        lowered = jitted.lower(taught, state, batch)
+        return functools.partial(lowered.compile(), taught), lowered.cost_analysis()
 
     def feed(self) -> DeviceFeed | ResidentFeed:
         """The training stream from its start, on the mesh; `take` makes batches of it."""
@@ -252,6 +252,11 @@ def plan(experiment: Experiment) -> Plan:
             c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
         )
         said += resolving.said(c)
+    if c.distill.teacher and c.head.name != heads.TRAINED:
+        raise UserError(
+            f"config.distill.teacher={c.distill.teacher!r} teaches what is trained, and "
+            f"config.head.name={c.head.name!r} is fitted to features alone; set one of them."
+        )
     teacher = teachers.load(c, info, mesh) if c.distill.teacher else None
     planned = Plan(
         experiment=experiment,

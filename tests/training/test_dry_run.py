@@ -24,7 +24,7 @@ def test_the_estimate_is_of_the_size_that_the_compiler_finds(tiny):
     batch = next(planned.feed())
     estimate = dry_run.memory_bytes(planned, batch)
     step, _ = planned.compile_step(planned.state, batch)
-    found = step.memory_analysis()
+    found = step.func.memory_analysis()
     assert estimate["state"] + estimate["training set"] == pytest.approx(
         found.argument_size_in_bytes, rel=0.05
     )
