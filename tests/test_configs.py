@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 ARGUMENTS = {"mnist_lenet": ["", "modern"], "mnist_cnn": ["", "fashion_mnist"]}
 ARGUMENTS["cifar10_resnet"] = ["", "cpu"]
 ARGUMENTS["scenes_cnn"] = ["", "hard", "cue"]
+ARGUMENTS["transfer"] = ["method=scratch,model=resnet8"]
 SLOW = {"cifar10_wrn", "cifar10_vit", "cifar100_resnet", "imagenet_vit_s16"}
 SHAPES = {
     "mnist": (28, 28, 1, 10),

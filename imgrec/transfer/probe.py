@@ -95,7 +95,7 @@ def objective(
 
 @jax.jit
 def _minimise(
-    weights: Any, x: Array, labels: Array, l2: Any, max_iterations: int, tolerance: float
+    weights: Any, x: Array, labels: Array, l2: Any, max_iterations: Any, tolerance: Any
 ) -> tuple[Any, Array, Array, Array]:
     """(weights, objective, largest component of its gradient, iterations) at the minimum."""
 

@@ -33,10 +33,11 @@ def schedule(step):
     return 0.1 / (1 + jnp.asarray(step, jnp.float32))
 
 
-def create(name, params, *, rate=schedule, **settings):
+def create(name, params, *, rate=schedule, layers=(), unfreeze_every=0, **settings):
     options = ConfigDict(settings.pop("options", {}))
     settings = {"weight_decay_rules": (), **settings}
-    return optimizers.create(OptimizerConfig(name=name, options=options, **settings), rate, params)
+    config = OptimizerConfig(name=name, options=options, **settings)
+    return optimizers.create(config, rate, params, layers=layers, unfreeze_every=unfreeze_every)
 
 
 def trajectory(optimizer, params, grads):
@@ -382,3 +383,53 @@ def test_muons_own_rule_may_match_nothing_but_a_chosen_one_may_not():
 def test_unknown_names_and_options_are_refused(name, options, message):
     with pytest.raises(UserError, match=re.escape(message)):
         optimizers.check(OptimizerConfig(name=name, options=ConfigDict(options)))
+
+
+LAYERS = (("stem",), ("hidden",), ("head",))
+
+
+def test_layer_wise_decay_multiplies_the_rate_of_each_layer():
+    names = ["stem/kernel", "hidden/scale", "head/kernel", "head/bias"]
+    assert optimizers.layer_multipliers(0.5, LAYERS, names) == [0.25, 0.5, 1.0, 1.0]
+    params, grad = tree(0), tree(1)
+    plain = {"options": {"momentum": 0.0}, "rate": lambda step: 1.0}
+    rules_beside = {"learning_rate_rules": (("hidden/.*", 3.0),)}
+    found = first_update(
+        create("sgd", params, layers=LAYERS, layer_decay=0.5, **rules_beside, **plain), params, grad
+    )
+    for part, expected in {"stem": 0.25, "hidden": 1.5, "head": 1.0}.items():
+        jax.tree.map(
+            lambda u, g, m=expected: np.testing.assert_allclose(u, -m * g, rtol=1e-6),
+            found[part],
+            grad[part],
+        )
+
+
+@EVERY_OPTIMIZER
+def test_a_layer_that_thaws_starts_as_a_fresh_optimizer_would(name):
+    params, grads = tree(0), [tree(i) for i in range(1, 6)]
+    settings = {"weight_decay": 0.1, "weight_decay_rules": ((".*/scale", 0.0),)}
+    settings["rate"] = lambda step: 0.1
+    thawing = create(name, params, layers=LAYERS, unfreeze_every=2, **settings)
+    after = trajectory(thawing, params, grads)
+    for t, now in enumerate(after):  # the hidden layer moves from the third step on
+        moved = not np.array_equal(now["hidden"]["kernel"], params["hidden"]["kernel"])
+        assert moved == (t >= 2)
+        assert np.array_equal(now["stem"]["kernel"], params["stem"]["kernel"]) == (t < 4)
+    alone = trajectory(create(name, params, **settings), params, grads[2:4])[-1]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7),
+        after[3]["hidden"],
+        alone["hidden"],
+    )
+
+
+def test_thawing_beside_frozen_layers_and_clipping():
+    params, grads = tree(0), [tree(i) for i in range(1, 5)]
+    settings = {"freeze": ("stem/.*",), "clip_norm": 1.0, "weight_decay": 0.1}
+    optimizer = create("adamw", params, layers=LAYERS, unfreeze_every=2, **settings)
+    after = trajectory(optimizer, params, grads)[-1]
+    jax.tree.map(np.testing.assert_array_equal, after["stem"], params["stem"])
+    assert not np.array_equal(after["hidden"]["kernel"], params["hidden"]["kernel"])
+    names = rules.names(jax.eval_shape(optimizer.init, params))
+    assert not any(name.endswith("stem/kernel") for name in names)

@@ -37,6 +37,72 @@ def test_another_model_is_refused_with_what_differs(tiny, tmp_path):
         plan(tiny)
 
 
+def _save(folder, planned):
+    state = planned.initial_state()
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save_best(1, 0.5, state.variables)
+    return state
+
+
+def test_a_runs_backbone_for_other_classes(tiny, tmp_path, write_images):
+    tiny.train.ema = 0.9
+    saved = _save(tmp_path / "run", plan(tiny))
+    tiny.seed, tiny.init.weights = 1, str(tmp_path / "run")
+    tiny.data.dataset, tiny.data.validation = f"folder:{write_images(tmp_path / 'two')}", "10%"
+    tiny.data.image_size, tiny.data.channels = 8, 1
+    planned = plan(tiny)
+    assert planned.weights[0].startswith("weights: 35 of the 37 arrays of ")
+    assert planned.weights[1] == (
+        "  NEW HEAD: params/head/bias, params/head/kernel start afresh: 10 classes there, 2 here"
+    )
+    found = planned.initial_state()
+    tiny.init.weights = ""
+    fresh = plan(tiny).initial_state()
+    jax.tree.map(np.testing.assert_array_equal, found.params["head"], fresh.params["head"])
+    for part in saved.params.keys() - {"head"}:
+        jax.tree.map(np.testing.assert_array_equal, found.params[part], saved.params[part])
+    jax.tree.map(np.testing.assert_array_equal, found.model_state, saved.model_state)
+    jax.tree.map(np.testing.assert_array_equal, found.averaged_variables, found.variables)
+
+
+def test_a_new_head_where_the_old_one_fits(tiny, tmp_path):
+    saved = _save(tmp_path / "run", plan(tiny))
+    tiny.seed, tiny.init.weights = 1, str(tmp_path / "run")
+    same = plan(tiny)
+    assert same.weights[0].startswith("weights: all 37 arrays of ")
+    jax.tree.map(np.testing.assert_array_equal, same.initial_state().variables, saved.variables)
+
+    tiny.init.new_head = True
+    planned = plan(tiny)
+    assert planned.weights[1].endswith("start afresh: as config.init.new_head asks")
+    found = planned.initial_state().params
+    assert not np.array_equal(found["head"]["kernel"], saved.params["head"]["kernel"])
+    np.testing.assert_array_equal(
+        found["stem"]["conv"]["kernel"], saved.params["stem"]["conv"]["kernel"]
+    )
+
+    source = tmp_path / "resnet8.safetensors"
+    _export(source, "resnet8", 10, AKAMASTER)
+    tiny.init.weights = str(source)
+    assert (
+        plan(tiny)
+        .weights[-1]
+        .endswith("as config.init.new_head asks (linear.weight, linear.bias left out)")
+    )
+
+
+def test_a_backbone_over_devices(tiny, tmp_path):
+    saved = _save(tmp_path / "run", plan(tiny))
+    tiny.init.weights, tiny.init.new_head = str(tmp_path / "run"), True
+    tiny.mesh.data, tiny.mesh.fsdp = 2, 4
+    planned = plan(tiny)
+    found = planned.initial_state()
+    assert jax.tree.map(lambda x: x.sharding, found.params) == planned.shardings.params
+    np.testing.assert_array_equal(
+        found.params["stem"]["conv"]["kernel"], saved.params["stem"]["conv"]["kernel"]
+    )
+
+
 def _export(path, model, classes, naming, shape=(8, 8, 1)):
     """Writes random weights of a model in a foreign naming; returns its variables."""
     module = models.create(ModelConfig(model), classes)
