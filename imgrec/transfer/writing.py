@@ -29,8 +29,8 @@ def write(
       naming: whose names to use ("timm").
 
     Returns:
-      What to say: what was written, and each setting in which networks of that naming differ
-      from this model, so that their logits would.
+      What to say: what was written, each setting in which networks of that naming differ from
+      this model, so that their logits would, and what else there is to know of them.
 
     Raises:
       UserError: the model is not known by that naming, or the file would be of another format.
@@ -54,4 +54,5 @@ def write(
             for name, value in table.made_with.items()
             if getattr(module, name) != value
         ),
+        *table.remarks,
     )

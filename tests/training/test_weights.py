@@ -229,6 +229,18 @@ def test_what_weights_cannot_tell_is_said(tiny, tmp_path):
     assert len(plan(tiny).weights) == 2
 
 
+def test_what_not_even_the_naming_can_tell_is_said(tiny, tmp_path):
+    source = tmp_path / "lite.safetensors"
+    _export(source, "efficientnet_lite0", 10, "timm", (32, 32, 1))
+    tiny.init.weights, tiny.model.name = str(source), "efficientnet_lite0"
+    tiny.model.options = ConfigDict({"padding": "half"})
+    tiny.data.image_size = 32
+    *_, settled, open_question = plan(tiny).weights
+    assert "networks of this naming have norm_epsilon=1e-05, and this" in settled
+    assert "two kinds of network" in open_question
+    assert open_question.endswith("this model has padding='half'")
+
+
 def test_files_that_do_not_fit_are_refused_before_work(tiny, tmp_path):
     source = tmp_path / "resnet8.safetensors"
     _export(source, "resnet8", 10, AKAMASTER)

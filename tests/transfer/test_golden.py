@@ -31,6 +31,14 @@ def test_a_weight_depends_on_its_own_name_and_shape_only():
     assert both["b.running_var"].min() >= 0.5
 
 
+def test_a_layer_is_drawn_by_what_it_sums_over_whatever_it_is_called():
+    shapes = dict.fromkeys(("attention.query.weight", "mlp_tokens.fc1.weight"), (400, 100))
+    for array in golden.weights(shapes, gain=1.0).values():
+        np.testing.assert_allclose(array.std(), 0.1, rtol=0.02)
+    (tokens,) = golden.weights({"cls_token": (1, 1, 10_000)}).values()
+    np.testing.assert_allclose(tokens.std(), 0.5, rtol=0.03)
+
+
 @functools.cache
 def compiled(module, image_shape):
     """The shapes of a module's variables, and its forward function; records may share them."""

@@ -32,6 +32,30 @@ def test_names():
     assert {e.classes_axis for e in layers.linear("a", "b")} == {None}
 
 
+def test_one_layer_there_is_query_key_and_value_here():
+    kernel, bias = layers.query_key_value("qkv.weight", "qkv.bias", "a")
+    assert kernel.ours == ("params/a/query/kernel", "params/a/key/kernel", "params/a/value/kernel")
+    query, key, value = kernel.turn.into((np.arange(12.0).reshape(6, 2),))
+    np.testing.assert_array_equal(query, [[0, 2], [1, 3]])
+    np.testing.assert_array_equal(key, [[4, 6], [5, 7]])
+    np.testing.assert_array_equal(value, [[8, 10], [9, 11]])
+    np.testing.assert_array_equal(bias.turn.into((np.arange(6.0),)), [[0, 1], [2, 3], [4, 5]])
+
+
+def test_names_of_flax():
+    assert names(layers.flax("A_0", "b")) == {
+        "A_0/kernel": "params/b/kernel",
+        "A_0/bias": "params/b/bias",
+    }
+    assert names(layers.flax_norm("A_0", "b")) == {
+        "A_0/scale": "params/b/scale",
+        "A_0/bias": "params/b/bias",
+    }
+    head = layers.flax_head("head")
+    assert names(head) == {"head/kernel": "params/head/kernel", "head/bias": "params/head/bias"}
+    assert [entry.classes_axis for entry in head] == [1, 0]
+
+
 @pytest.mark.parametrize("inputs", [None, [2, 0, 1]])
 @pytest.mark.parametrize("outputs", [None, [1, 0]])
 def test_channels_in_another_order(inputs, outputs):

@@ -65,8 +65,10 @@ def huggingface(module: ConvNeXt, image_shape: ImageShape) -> Table:
     return Table("transformers", tuple(entries), stem="convnext.", made_with=_EXACT)
 
 
-def torchvision(module: ConvNeXt, image_shape: ImageShape) -> Table:
+def torchvision(module: ConvNeXt, image_shape: ImageShape) -> Table | None:
     """The names of torchvision, which counts the halvings among the stages."""
+    if not module.layer_scale:
+        return None
     entries = _stem("features.0.0", "features.0.1")
     for stage in range(1, len(module.depths)):
         theirs = f"features.{2 * stage}"

@@ -21,11 +21,10 @@ def timm(module: EfficientNet, image_shape: ImageShape) -> Table:
     entries += [*layers.conv_norm("conv_head", "bn2", "final"), *layers.head("classifier")]
     # No name or weight in a file tells which of its two kinds it has.
     made_with: dict[str, Any] = {"norm_epsilon": 1e-3 if module.padding == "same" else 1e-5}
-    other = "half" if module.padding == "same" else "same"
     remark = (
-        "timm has weights of two kinds under these names: networks called tf_... have "
-        f"padding='same', the others padding='half'; this model has {module.padding!r}. For the "
-        f"other kind set --config.model.options.padding={other}"
+        "timm has two kinds of network under these names, those called tf_... with padding='same' "
+        "and norm_epsilon=0.001, the others with padding='half' and norm_epsilon=1e-05; this model "
+        f"has padding={module.padding!r}"
     )
     return Table("timm", tuple(entries), made_with=made_with, remarks=(remark,))
 

@@ -13,6 +13,7 @@ from imgrec.errors import UserError
 from imgrec.transfer import mapping, tables
 
 SHAPE = (16, 24, 3)
+LUKEMELAS, HUGGINGFACE = "lukemelas/EfficientNet-PyTorch", "transformers"
 MODELS = [
     ("resnet8", {}),
     ("resnet14", {"shortcut": "B"}),
@@ -32,6 +33,18 @@ MODELS = [
     ("mobilenet_v2", {"width_factor": 0.25, "squeeze_excitation": True}),
     ("mobilenet_v3_large", {"width_factor": 0.25}),
     ("mobilenet_v3_small", {"width_factor": 0.25, "squeeze_excitation": False}),
+    ("efficientnet_b0", {}),
+    ("efficientnet_b0", {"squeeze_excitation": False}),
+    ("efficientnet_lite0", {}),
+    ("efficientnet_v2_s", {}),
+    ("convnext_atto", {}),
+    ("convnext_tiny", {"layer_scale": 0.0, "patch_size": 2}),
+    ("mixer_s8", {}),
+    ("swin_t", {"window_size": 2, "patch_size": 2}),
+    ("deit_ti4_distilled", {}),
+    ("vit_ti4", {"registers": 2}),
+    ("vit_ti4", {"registers": 2, "pool": "mean"}),
+    ("vit_ti4", {"qk_norm": True, "layer_scale": 0.1}),
     ("vit_ti4", {}),
     ("vit_ti8", {"pool": "mean"}),
     ("vit_ti4", {"positions": "sincos"}),
@@ -62,7 +75,8 @@ def test_every_variable_once_and_there_and_back_exactly(name, options):
         foreign = mapping.export(params, model_state, table)
         assert mapping.choose(foreign, tables.known(module, SHAPE)).naming == table.naming
         found = mapping.convert(foreign, table, params, model_state)
-        if "params/cls" in flat and table.naming == "big_vision" and "positions" in params:
+        unplaced = table.naming == "big_vision" or "registers" in params
+        if "cls" in params and "positions" in params and unplaced:
             # The class token has no position there, so ours goes into the token itself.
             params_there = {**params, "cls": params["cls"] + params["positions"][:, :1]}
             grid = params["positions"].copy()
@@ -102,6 +116,17 @@ def test_a_model_without_tables_says_which_have_some():
         ("resnext50_32x4d", {}, ["timm"]),
         ("mobilenet_v2", {}, ["timm", "torchvision", "transformers"]),
         ("mobilenet_v2", {"squeeze_excitation": True}, ["timm"]),
+        ("efficientnet_b0", {}, ["timm", "torchvision", LUKEMELAS]),
+        ("efficientnet_lite0", {}, ["timm", LUKEMELAS]),
+        ("efficientnet_v2_s", {}, ["timm", "torchvision"]),
+        ("convnext_tiny", {}, ["timm", "facebookresearch/ConvNeXt", "torchvision", HUGGINGFACE]),
+        ("convnext_tiny", {"layer_scale": 0.0}, ["timm", "facebookresearch/ConvNeXt", HUGGINGFACE]),
+        ("mixer_s8", {}, ["timm", "big_vision"]),
+        ("swin_t", {}, ["timm", "microsoft/Swin-Transformer", "torchvision", HUGGINGFACE]),
+        ("deit_ti4_distilled", {}, ["timm", HUGGINGFACE]),
+        ("vit_ti4", {"registers": 1}, ["timm"]),
+        ("vit_ti4", {"qk_norm": True}, ["timm"]),
+        ("vit_ti4", {"layer_scale": 0.1}, ["timm"]),
     ],
     ids=str,
 )
@@ -110,9 +135,22 @@ def test_a_naming_has_only_the_networks_of_its_project(name, options, namings):
     assert [table.naming for table in tables.known(module, SHAPE)] == namings
 
 
-@pytest.mark.parametrize("name", ["resnet50", "preact_resnet18", "wrn10_1", "resnet8"])
-def test_options_that_no_other_project_has(name):
-    module = models.create(ModelConfig(name, ConfigDict({"attention": "cbam"})), 10)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet50", {"attention": "cbam"}),
+        ("preact_resnet18", {"attention": "cbam"}),
+        ("wrn10_1", {"attention": "cbam"}),
+        ("resnet8", {"attention": "cbam"}),
+        ("vit_ti4", {"self_attention": False}),
+        ("swin_t", {"self_attention": False}),
+        ("deit_ti4_distilled", {"pool": "mean"}),
+        ("deit_ti4_distilled", {"registers": 1}),
+    ],
+    ids=str,
+)
+def test_options_that_no_other_project_has(name, options):
+    module = models.create(ModelConfig(name, ConfigDict(options)), 10)
     with pytest.raises(UserError, match=r"is known for a \w+ with these options.* folder of a run"):
         tables.known(module, SHAPE)
 
