@@ -110,7 +110,8 @@ def _digest_of_network(plan: Plan, variables: Mapping[str, Any]) -> str:
 def _read(path: Path, n: int) -> Features | None:
     """What a file holds; None where there is none, or it is damaged."""
     try:
-        with np.load(path) as arrays:
+        # Opened here, since NumPy forgets to close what it cannot read.
+        with path.open("rb") as file, np.load(file) as arrays:
             values, labels = arrays["features"], arrays["labels"]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None

@@ -252,6 +252,11 @@ def plan(experiment: Experiment) -> Plan:
             c.init.weights, abstract, task.module, info.image_shape, new_head=c.init.new_head
         )
         said += resolving.said(c)
+    if c.distill.teacher and c.head.name != heads.TRAINED:
+        raise UserError(
+            f"config.distill.teacher={c.distill.teacher!r} teaches what is trained, and "
+            f"config.head.name={c.head.name!r} is fitted to features alone; set one of them."
+        )
     teacher = teachers.load(c, info, mesh) if c.distill.teacher else None
     planned = Plan(
         experiment=experiment,

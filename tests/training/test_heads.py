@@ -108,3 +108,9 @@ def test_without_validation(tiny, tmp_path):
     tiny.head.options = ConfigDict({"k": (5,)})
     _, outcome, _ = run(tiny, tmp_path)
     assert outcome.test["head"]["chosen"] == {"k": 5}
+
+
+def test_a_fitted_head_has_no_teacher(tiny):
+    tiny.head.name, tiny.distill.teacher = "probe", "runs/any"
+    with pytest.raises(UserError, match=r"distill\.teacher='runs/any' teaches what is trained"):
+        plan(tiny)
