@@ -9,6 +9,7 @@ EfficientNet's forward pass about eight times faster and a ResNet-50's a quarter
 kernels for all of them.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,8 +68,9 @@ def conv_general_dilated(
 def _as_product(maps: Array, kernel: Array, strides: tuple[int, int]) -> Array:
     """Every pixel that the strides keep, times the matrix of weights."""
     kept = maps[:, :: strides[0], :: strides[1]]
-    product = kept.reshape(-1, kept.shape[-1]) @ kernel[0, 0]
-    return product.reshape(*kept.shape[:3], -1)
+    pixels = math.prod(kept.shape[:3])  # none at all is allowed
+    product = kept.reshape(pixels, kept.shape[-1]) @ kernel[0, 0]
+    return product.reshape(*kept.shape[:3], kernel.shape[-1])
 
 
 def _by_taps(

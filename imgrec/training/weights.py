@@ -227,7 +227,8 @@ def _converted(
         if getattr(module, name) != value
     ]
     said = [f"weights: {source}: {first}"]
-    return params, model_state, (*said, *(f"  {line}" for line in (*found.said, *others, *differ)))
+    lines = (*found.said, *others, *differ, *table.remarks)
+    return params, model_state, (*said, *(f"  {line}" for line in lines))
 
 
 def _placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -22,7 +22,8 @@ from imgrec.files import write_text
 
 Shape = tuple[int, ...]
 
-# Of what is neither a matrix that sums over inputs nor a scale or shift.
+# Of what is neither a matrix that sums over inputs nor a scale or shift; a layer that has such a
+# word in its name has weights and biases like any other.
 _TOKENS = re.compile(r"pos|token|query|relative|class_embedding")
 
 
@@ -96,7 +97,7 @@ def _drawn(name: str, shape: Shape, gain: float) -> np.ndarray:
     noise = np.asarray(np.random.RandomState(zlib.crc32(name.encode())).randn(*shape))
     if name.endswith("running_var"):
         value = 0.5 + np.abs(noise)
-    elif _TOKENS.search(name):
+    elif _TOKENS.search(name) and not name.endswith((".weight", ".bias")):
         value = 0.5 * noise
     elif len(shape) > 1:
         value = noise * math.sqrt(gain / math.prod(shape[1:]))

@@ -78,6 +78,7 @@ class Table:
       stem: what names of the whole network begin with and those of its backbone alone do not.
       made_with: fields of our module as the networks of this naming have them, where weights
         cannot tell.
+      remarks: what people have to know of these networks, where not even the naming can tell.
     """
 
     naming: str
@@ -87,6 +88,7 @@ class Table:
     stem: str = ""
     made_with: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @functools.cached_property
     def theirs(self) -> frozenset[str]:

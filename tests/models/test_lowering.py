@@ -89,6 +89,11 @@ def test_cpus_get_their_own_form_and_gpus_a_convolution(kind, own_form):
     assert "stablehlo.convolution" in gpu
 
 
+def test_maps_without_pixels_stay_without():
+    x, kernel, groups = drawn("pointwise", size=(0, 3))
+    assert jax.jit(ours((1, 1), "VALID", groups))(x, kernel).shape == (2, 0, 3, 4)
+
+
 def test_dilations_are_left_to_xla():
     x, kernel, groups = drawn("depthwise 3x3")
     y = lowering.conv_general_dilated(

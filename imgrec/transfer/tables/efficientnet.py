@@ -1,9 +1,4 @@
-"""EfficientNets, their Lite and V2 kinds, as others name them.
-
-The names of timm do not say which padding and epsilon a network has: those whose names begin
-with "tf_" come from the authors' weights and have ours, the others have padding="half", and
-but for "efficientnet_b5" and above norm_epsilon=1e-5.
-"""
+"""EfficientNets, their Lite and V2 kinds, as others name them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +19,15 @@ def timm(module: EfficientNet, image_shape: ImageShape) -> Table:
     for stage, index, block in _blocks(module):
         entries += inverted_residual.timm(block, f"blocks.{stage - 1}.{index}")
     entries += [*layers.conv_norm("conv_head", "bn2", "final"), *layers.head("classifier")]
-    return Table("timm", tuple(entries))
+    # No name or weight in a file tells which of its two kinds it has.
+    made_with: dict[str, Any] = {"norm_epsilon": 1e-3 if module.padding == "same" else 1e-5}
+    other = "half" if module.padding == "same" else "same"
+    remark = (
+        "timm has weights of two kinds under these names: networks called tf_... have "
+        f"padding='same', the others padding='half'; this model has {module.padding!r}. For the "
+        f"other kind set --config.model.options.padding={other}"
+    )
+    return Table("timm", tuple(entries), made_with=made_with, remarks=(remark,))
 
 
 def torchvision(module: EfficientNet, image_shape: ImageShape) -> Table | None:
