@@ -127,7 +127,7 @@ class Plan:
         taught = None if self.teacher is None else self.teacher.variables
 
         def run(
-            state: TrainState, batch: Mapping[str, Any], teacher: Mapping[str, Any] | None
+            state: TrainState, batch: Mapping[str, Any], teacher: Mapping[str, Any] | None = None
         ) -> tuple[TrainState, step.Metrics]:
             one = self.train_step(teacher)
             if steps == 1:
@@ -138,6 +138,9 @@ class Plan:
             )
 
         jitted = jax.jit(run, donate_argnums=0, out_shardings=(self.shardings, None))
+        if taught is None:
+            lowered = jitted.lower(state, batch)
+            return lowered.compile(), lowered.cost_analysis()
         lowered = jitted.lower(state, batch, taught)
         compiled = lowered.compile()
         return lambda state, batch: compiled(state, batch, taught), lowered.cost_analysis()
