@@ -186,6 +186,7 @@ def collect(name: str, study: Study, found: dict[str, dict[str, list[Path]]]) ->
         "values": gains,
         "mean": statistics.fmean(gains),
         "std": statistics.stdev(gains),
+        "median": statistics.median(gains),
         "n": read(first, "evaluation", "test", "metrics.json")["n"],
         "target": study.target,
         "reached": statistics.fmean(gains) >= study.target,

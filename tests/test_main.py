@@ -56,6 +56,17 @@ def test_it_trains_and_the_second_time_only_reports(run, tmp_path, capsys):
     assert f"test accuracy {metrics['accuracy']:.4f}" in capsys.readouterr().out
 
 
+def test_a_head_is_fitted_by_the_same_door(run, tmp_path, capsys):
+    assert run("--config.head.name=prototype") == 0
+    metrics = json.loads((tmp_path / "run" / "evaluation" / "test" / "metrics.json").read_text())
+    said = capsys.readouterr().out
+    assert f"test accuracy {metrics['accuracy']:.4f}" in said
+    assert "seconds: features" in said
+    assert metrics["head"]["name"] == "prototype"
+    with pytest.raises(UserError, match="holds a run of another configuration"):
+        run("--config.head.name=prototype", "--config.head.options.metric=euclidean")
+
+
 def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
     assert run("--dry_run") == 0
     printed = capsys.readouterr().out

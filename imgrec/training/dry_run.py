@@ -107,6 +107,9 @@ def memory_bytes(plan: Plan, batch: Mapping[str, Any]) -> dict[str, int]:
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     activations = max(0, total - parameters) // (shards * plan.experiment.train.accumulate)
     found = {"state": state, "gradients": gradients, "activations": activations}
+    if plan.teacher is not None:
+        leaves = jax.tree.leaves(plan.teacher.variables)
+        found["teacher"] = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return found | {"training set": resident.nbytes(plan.dataset)} if plan.resident else found
 
 

@@ -1,1 +1,4 @@
-"""Weights in and out: files of other projects read without their frameworks, and written."""
+"""What one network has learnt for another: weights in and out, and heads fitted to features.
+
+Files of other projects are read without their frameworks, and written.
+"""

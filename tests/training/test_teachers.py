@@ -61,7 +61,10 @@ def test_its_variables_are_arguments_of_the_program(tiny, teacher):
     alone, _ = sizes(plan(tiny))
     count = len(jax.tree.leaves(planned.teacher.variables))
     assert with_teacher == alone + count
-    assert dry_run.step_flops(planned, sizes(planned)[1]) > 0
+    batch = sizes(planned)[1]
+    assert dry_run.step_flops(planned, batch) > 0
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(planned.teacher.variables))
+    assert dry_run.memory_bytes(planned, batch)["teacher"] == held
 
 
 def sizes(planned):
