@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from rich.console import Console
 
-from imgrec import cli, config
+from imgrec import cli, config, validation
 from imgrec.data.pipeline import WorkerDiedError
 from imgrec.training import dry_run, heads, loop, resolving, run_folder, xla
 from imgrec.training.plan import plan
@@ -25,7 +25,7 @@ from imgrec.transfer.heads import TRAINED
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     experiment, flag_values = cli.parse(argv, _define_flags)
-    config.validate(experiment)
+    validation.validate(experiment)
     experiment = resolving.resolve(experiment)
     folder = Path(flag_values.workdir or Path("runs") / experiment.name)
     console = Console(highlight=False, soft_wrap=True)

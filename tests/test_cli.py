@@ -4,7 +4,7 @@ import sys
 import pytest
 from absl import flags
 
-from imgrec import cli, config
+from imgrec import cli, config, validation
 from imgrec.config import Experiment
 from imgrec.errors import UserError
 
@@ -49,7 +49,7 @@ def test_gives_the_experiment_of_the_file_and_the_flags(good):
     assert experiment.seed == 5
     assert flag_values.workdir == "runs/x"
     assert flag_values.dry_run
-    config.validate(experiment)
+    validation.validate(experiment)
 
 
 def test_an_experiment_is_named_after_its_file_and_argument(good, write):

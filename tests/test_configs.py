@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from imgrec import config, data
+from imgrec import data, validation
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import ArraySource, Dataset, Info, Split, sampling
 from imgrec.errors import UserError
@@ -44,7 +44,7 @@ def get_config(path: Path, argument: str) -> Experiment:
 
 @pytest.mark.parametrize(("path", "argument"), CASES)
 def test_it_is_valid_and_says_how_to_run_it(path, argument):
-    config.validate(get_config(path, argument))
+    validation.validate(get_config(path, argument))
     assert f"--config=configs/{path.name}" in runpy.run_path(str(path))["__doc__"]
 
 

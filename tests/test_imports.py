@@ -13,7 +13,7 @@ FLOORS = [
     {"training", "evaluation", "reporting", "transfer"},
     {"tasks"},
     {"models", "data", "augment"},
-    {"config", "durations", "errors", "files", "options", "randomness"},
+    {"config", "durations", "errors", "files", "options", "randomness", "validation"},
 ]
 FORBIDDEN = {
     "models": {"data"},

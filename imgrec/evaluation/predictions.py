@@ -72,7 +72,8 @@ def load(path: str | os.PathLike[str]) -> Predictions:
       UserError: there is no such file, or it does not hold predictions.
     """
     try:
-        with np.load(path) as arrays:
+        # Opened here, since NumPy forgets to close what it cannot read.
+        with Path(path).open("rb") as file, np.load(file) as arrays:
             return Predictions(
                 index=arrays["index"].astype(np.int64),
                 label=arrays["label"].astype(np.int32),

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import UInt8
 
-from imgrec import augment, config, data, durations, models, randomness
+from imgrec import augment, data, durations, models, randomness, validation
 from imgrec.config import Experiment
 from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
@@ -195,7 +195,7 @@ def plan(experiment: Experiment) -> Plan:
     Raises:
       UserError: whatever is impossible, with what to change.
     """
-    config.validate(experiment)
+    validation.validate(experiment)
     _check_names(experiment)
     c = experiment = resolving.resolve(experiment)
     mesh = meshes.create(c.mesh)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from imgrec import config
+from imgrec import validation
 from imgrec.config import Experiment, InitConfig, ModelConfig
 from imgrec.errors import UserError
 from imgrec.training import resolving
@@ -33,7 +33,7 @@ def test_published_weights_decide_what_is_open():
     assert given == before
     thrice = (127 / 255,) * 3, (128 / 255,) * 3
     assert decided(resolved) == (240, 3, "center", 240 / 272, "bicubic", *thrice)
-    config.validate(resolved)
+    validation.validate(resolved)
     assert resolving.resolve(resolved) == resolved
     assert resolving.said(resolved) == (
         "  prepared as these weights were: data.image_size=240, data.channels=3, data.crop=center, "
