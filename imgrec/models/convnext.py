@@ -17,7 +17,7 @@ from imgrec.errors import UserError
 from imgrec.models import lowering
 from imgrec.models.registry import Count, Family, ImageShape, Rate, Scale, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
-from imgrec.models.transformer import KERNELS, MLP, Gelu
+from imgrec.models.transformer import KERNELS, MLP, Gelu, patches
 
 # Blocks of each stage, channels of the first (each next has twice as many), and the drop rate
 # of stochastic depth (table 5; the small ones are not in it).
@@ -64,7 +64,9 @@ class ConvNeXt(nn.Module):
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
         """Logits; training uses the rng "dropout" where a rate asks for it."""
-        x = patches(self.width, self.patch_size, self.dtype, "embedding")(images)
+        x = patches(
+            self.width, self.patch_size, initialisation="normal", dtype=self.dtype, name="embedding"
+        )(images)
         x = layer_norm(self.dtype, "embedding_norm")(x)
         position = 0
         for stage, depth in enumerate(self.depths):
@@ -136,20 +138,8 @@ class Downsample(nn.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height_out width_out features"]:
         """The halved map; a last odd row or column is left out."""
-        return patches(self.features, 2, self.dtype, "conv")(layer_norm(self.dtype, "norm")(x))
-
-
-def patches(features: int, size: int, dtype: DTypeLike, name: str) -> nn.Conv:
-    """A linear map of square patches that do not overlap."""
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=(size, size),
-        padding="VALID",
-        kernel_init=KERNELS["normal"],
-        dtype=dtype,
-        name=name,
-    )
+        y = layer_norm(self.dtype, "norm")(x)
+        return patches(self.features, 2, initialisation="normal", dtype=self.dtype, name="conv")(y)
 
 
 def layer_norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:

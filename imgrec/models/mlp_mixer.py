@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32
 from imgrec.errors import UserError
 from imgrec.models.registry import Family, ImageShape, Rate, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
-from imgrec.models.transformer import MLP, Gelu
+from imgrec.models.transformer import MLP, Gelu, patches
 from imgrec.models.vit import check_patches
 
 # Table 1: blocks, width C, and the hidden sizes D_S across patches and D_C across channels.
@@ -64,14 +64,7 @@ class MLPMixer(nn.Module):
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
         """Logits; training uses the rng "dropout" where a rate asks for it."""
-        x = nn.Conv(
-            self.width,
-            (self.patch_size, self.patch_size),
-            strides=(self.patch_size, self.patch_size),
-            padding="VALID",
-            dtype=self.dtype,
-            name="embedding",
-        )(images)
+        x = patches(self.width, self.patch_size, dtype=self.dtype, name="embedding")(images)
         x = x.reshape(x.shape[0], -1, self.width)
         for block in range(self.depth):
             x = MixerBlock(

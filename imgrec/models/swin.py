@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Float32, Int
 from imgrec.errors import UserError
 from imgrec.models.registry import Count, Family, ImageShape, Rate, register
 from imgrec.models.stochastic_depth import StochasticDepth, linear_decay
-from imgrec.models.transformer import KERNELS, MLP, Gelu, SelfAttention
+from imgrec.models.transformer import KERNELS, MLP, Gelu, SelfAttention, patches
 
 # Section 3.3: blocks of each stage and channels of the first; appendix A2: stochastic depth.
 _SIZES: dict[str, tuple[tuple[int, ...], int, float]] = {
@@ -67,14 +67,7 @@ class SwinTransformer(nn.Module):
         self, images: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float32[Array, "batch classes"]:
         """Logits; training uses the rng "dropout" where a rate asks for it."""
-        x = nn.Conv(
-            self.width,
-            (self.patch_size, self.patch_size),
-            strides=(self.patch_size, self.patch_size),
-            padding="VALID",
-            dtype=self.dtype,
-            name="embedding",
-        )(images)
+        x = patches(self.width, self.patch_size, dtype=self.dtype, name="embedding")(images)
         x = _layer_norm(self.dtype, "embedding_norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         position = 0

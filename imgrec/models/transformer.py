@@ -34,6 +34,26 @@ KERNELS = {
 }
 
 
+def patches(
+    features: int,
+    size: int,
+    *,
+    initialisation: Initialisation = "lecun",
+    dtype: DTypeLike,
+    name: str,
+) -> nn.Conv:
+    """A linear map of square patches that do not overlap; what is left over is dropped."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=(size, size),
+        padding="VALID",
+        kernel_init=KERNELS[initialisation],
+        dtype=dtype,
+        name=name,
+    )
+
+
 class EncoderBlock(nn.Module):
     """Attention, then an MLP, each on normalised tokens and added to them (ViT, equations 2 and 3).
 

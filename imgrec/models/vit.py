@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Float32
 from imgrec.errors import UserError
 from imgrec.models.registry import Extra, Family, ImageShape, Rate, Scale, register
 from imgrec.models.stochastic_depth import linear_decay
-from imgrec.models.transformer import KERNELS, EncoderBlock, Gelu
+from imgrec.models.transformer import KERNELS, EncoderBlock, Gelu, patches
 
 # Width, depth and heads. B, L and H are table 1 of the paper; Ti and S come from Touvron et
 # al. 2020, table 1. The MLP is 4 wide each time.
@@ -128,16 +128,14 @@ class VisionTransformer(nn.Module):
     def _tokens(self, images: Array) -> Array:
         """The sequence that the blocks read, [batch, tokens, width]."""
         normal = self.initialisation == "normal"
-        lecun = nn.initializers.lecun_normal()
-        x = nn.Conv(
+        embedding = patches(
             self.width,
-            (self.patch_size, self.patch_size),
-            strides=(self.patch_size, self.patch_size),
-            padding="VALID",
-            kernel_init=KERNELS["normal"] if normal else lecun,
+            self.patch_size,
+            initialisation="normal" if normal else "lecun",
             dtype=self.dtype,
             name="embedding",
-        )(images)
+        )
+        x = embedding(images)
         batch, rows, columns, _ = x.shape
         x = x.reshape(batch, rows * columns, self.width)
         start = KERNELS["normal"] if normal else nn.initializers.zeros
