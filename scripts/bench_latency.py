@@ -7,7 +7,8 @@ EfficientNet-Lite0 and ResNet-50 at 224x224, batches of 1 and 32, in float32 wit
 contestants take turns in one process: ours compiled by jit, a few images at a time; timm's
 network in PyTorch eager (in both memory layouts, of which the faster counts); and the same
 network exported to ONNX and run by ONNX Runtime. Each call is timed until its logits are there,
-with the images already in memory. Writes `results/bench_latency.json`; a ratio above 1 means
+with the images already in memory. Ours also runs with its own two means undone: convolutions left
+to XLA, and the batch as a whole. Writes `results/bench_latency.json`; a ratio above 1 means
 that ours is the faster.
 """
 
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 # Idle threads that spin would slow the contestant that comes next.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -28,10 +30,11 @@ import benchmark
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from imgrec import models
 from imgrec.config import ModelConfig
-from imgrec.models import inference
+from imgrec.models import inference, lowering
 
 COMMAND = "python scripts/bench_latency.py"
 NETWORKS = {"efficientnet_lite0": "tf_efficientnet_lite0", "resnet50": "resnet50"}  # ours: timm's
@@ -70,6 +73,11 @@ def compare(name: str, batch: int, rounds: int) -> dict[str, object]:
     images = np.random.default_rng(0).normal(size=(batch, SIDE, SIDE, 3)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         contestants = {"imgrec": ours(name, images), **theirs(name, images, Path(folder))}
+        # What models/lowering.py and models/inference.py are worth.
+        with mock.patch.object(lowering, "conv_general_dilated", lax.conv_general_dilated):
+            contestants["imgrec_xla_convolutions"] = ours(name, images)
+        if batch > inference.CPU_CHUNK:
+            contestants["imgrec_whole_batch"] = ours(name, images, chunk=batch)
         times = take_turns(contestants, rounds, calls=20 if batch == 1 else 2)
     eager = [min(pair) for pair in zip(times["torch"], times["torch_channels_last"], strict=True)]
     found = {
@@ -87,14 +95,14 @@ def compare(name: str, batch: int, rounds: int) -> dict[str, object]:
     return found
 
 
-def ours(name: str, images: np.ndarray) -> Callable[[], object]:
+def ours(name: str, images: np.ndarray, chunk: int = inference.CPU_CHUNK) -> Callable[[], object]:
     """The compiled forward pass of this project's network."""
     module = models.create(ModelConfig(name=name), 1000)
     variables = jax.jit(lambda: module.init(jax.random.key(0), jnp.asarray(images), train=False))()
 
     def logits(variables: object, images: jax.Array) -> jax.Array:
         forward = functools.partial(module.apply, variables, train=False)
-        return inference.in_chunks(forward, images, inference.CPU_CHUNK)
+        return inference.in_chunks(forward, images, chunk)
 
     compiled = jax.jit(logits).lower(variables, images).compile()
     return lambda: jax.block_until_ready(compiled(variables, images))

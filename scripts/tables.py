@@ -49,6 +49,8 @@ def render(readme: str, results: dict[str, dict[str, Any]]) -> str:
     lines += [_accuracy_row(name, result) for name, result in accuracies.items()]
     lines += ["", "| claim | measured | asked | again by |", "| --- | --- | --- | --- |"]
     lines += [_other_row(result) for result in others.values()]
+    for result in others.values():
+        lines += _few_images_table(result)
     devices = sorted({result["device"] for result in results.values()})
     lines += ["", f"Measured on: {'; '.join(devices)}."]
     text = "\n".join(lines) + "\n"
@@ -70,8 +72,26 @@ def _accuracy_row(name: str, r: dict[str, Any]) -> str:
 
 
 def _other_row(r: dict[str, Any]) -> str:
-    value = r.get("median", r["values"][0])
+    value = r.get("median", r.get("mean", r["values"][0]))
     return f"| {r['claim']} | {r['metric']} {value:.4g} | {r['target']:g} | `{r['command']}` |"
+
+
+def _few_images_table(r: dict[str, Any]) -> list[str]:
+    """Test accuracy of every method by the number of training images, where a study has it."""
+    counts: dict[str, dict[str, Any]] = r.get("accuracy_by_images_a_class", {})
+    if not counts:
+        return []
+    methods = list(next(iter(counts.values())))
+    study = r["claim"].partition(":")[0]
+    lines = [
+        "",
+        f"| {study}: images a class | {' | '.join(methods)} |",
+        "| --- " * (len(methods) + 1) + "|",
+    ]
+    for count, found in counts.items():
+        cells = [f"{found[m]['mean'] * 100:.1f} ± {found[m]['std'] * 100:.1f}" for m in methods]
+        lines.append(f"| {count} | {' | '.join(cells)} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 Outputs = TypeVar("Outputs")
 
 CPU_CHUNK = 4
-"""Images whose maps stay in a CPU core's cache: at 224x224, chunks of 2 to 4 made batches of
-32 through an EfficientNet-Lite0 1.5 times and through a ResNet-50 1.2 times as fast as whole."""
+"""Images whose maps stay in a CPU's caches at 224x224; `scripts/bench_latency.py` measures it."""
 
 
 def in_chunks(

@@ -3,10 +3,8 @@
 On CPUs, XLA's compiler takes two kinds of convolution for what they are not: one of a single
 pixel is a matrix product, which has a faster kernel there, and one with a group for every
 channel runs many times slower than the same sum written as one multiply-add for each weight
-of the window, which is fused into a single pass over the map. Together they make an
-EfficientNet's forward pass about eight times faster and a ResNet-50's a quarter
-(`scripts/bench_latency.py` compares with other projects' networks). Other platforms have
-kernels for all of them.
+of the window, which is fused into a single pass over the map. `scripts/bench_latency.py`
+measures what both are worth. Other platforms have kernels for all of them.
 """
 
 import math
