@@ -1,0 +1,141 @@
+"""How sure a number is: intervals from resampling the examples it was computed on.
+
+The percentile bootstrap (Efron & Tibshirani 1993, section 13.3). A resample is kept as how
+often each example occurs in it, so that a metric which is a mean, or is made of counts, costs
+one matrix product for all resamples at once. The resamples depend on the number of examples
+and the seed alone: metrics of the same examples are resampled alike, and two models on the
+same examples are compared pair by pair.
+"""
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Num
+
+# The constant in the seed keeps these draws apart from others that start from the same seed.
+STREAM = 0xB007
+# Weights are widened to float64 this many values at a time (32 MB), not all at once.
+CHUNK = 4_000_000
+
+Values = Num[np.ndarray, " n"] | Bool[np.ndarray, " n"]
+
+
+def resamples(n: int, *, seed: int = 0, count: int = 1000) -> Float32[np.ndarray, "count n"]:
+    """How often each of n examples occurs in each of `count` resamples of n with replacement.
+
+    Every row sums to n. The first rows are the same whatever the count, so fewer resamples
+    are a part of more. 1000 resamples of 10,000 examples take 40 MB and a tenth of a second.
+
+    Raises:
+      ValueError: there are no examples, or no resamples are asked for.
+    """
+    if n < 1 or count < 1:
+        raise ValueError(f"{count} resamples of {n} examples were asked for; both must be >= 1.")
+    rng = np.random.default_rng((seed, STREAM))
+    weights = np.empty((count, n), np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(n, size=n, dtype=np.int32), minlength=n)
+    return weights
+
+
+def interval(values: Float[np.ndarray, " count"], level: float = 0.95) -> list[float] | None:
+    """[low, high] between which the middle `level` of a metric's resampled values lies.
+
+    A resample in which the metric is not defined (nan or infinite: a class that did not get
+    into it) is left out. Where that is more than half of them the interval is None.
+    """
+    defined = values[np.isfinite(values)].astype(np.float64)
+    if 2 * len(defined) < len(values) or not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
+def mean_interval(
+    values: Values, weights: Float32[np.ndarray, "count n"], level: float = 0.95
+) -> list[float] | None:
+    """[low, high] for the mean of one value an example, such as whether it was right.
+
+    None where the mean is not defined because a value is nan or infinite.
+    """
+    return interval(resampled_sums(values, weights) / len(values), level)
+
+
+def resampled_sums(
+    values: Num[np.ndarray, "n ..."] | Bool[np.ndarray, "n ..."],
+    weights: Float32[np.ndarray, "count n"],
+) -> Float64[np.ndarray, "count ..."]:
+    """The sum over the examples in each resample, in float64: `weights @ values`.
+
+    Further axes of the values stay. A mean is this over n; the mean of a group is the sum of
+    `values * member` over the sum of `member`.
+    """
+    exact = values.astype(np.float64)
+    rows = max(CHUNK // weights.shape[1], 1)
+    sums = np.empty((len(weights), *values.shape[1:]))
+    with np.errstate(invalid="ignore"):  # 0 x inf of a model that diverged: the sum is nan
+        for start in range(0, len(weights), rows):
+            part = slice(start, start + rows)
+            sums[part] = np.tensordot(weights[part].astype(np.float64), exact, axes=1)
+    return sums
+
+
+def paired_difference(
+    values_a: Values,
+    values_b: Num[np.ndarray, " m"] | Bool[np.ndarray, " m"],
+    *,
+    seed: int = 0,
+    count: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """How much larger the mean of a is than that of b, on the same examples in the same order.
+
+    Both are resampled together, so that what makes an example hard for both cancels.
+
+    Returns:
+      difference (mean of a minus mean of b; None where a value is nan or infinite), n, and
+      intervals: {"difference": [low, high]}.
+
+    Raises:
+      ValueError: there are no examples, or the two are not of the same length.
+    """
+    if len(values_a) != len(values_b):
+        raise ValueError(
+            f"{len(values_a)} values cannot be paired with {len(values_b)}: "
+            "both must be of the same examples in the same order."
+        )
+    weights = resamples(len(values_a), seed=seed, count=count)
+    with np.errstate(invalid="ignore"):  # inf - inf: not a difference
+        differences = values_a.astype(np.float64) - values_b.astype(np.float64)
+        mean = float(differences.mean())
+    return {
+        "difference": mean if math.isfinite(mean) else None,
+        "n": len(differences),
+        "intervals": {"difference": mean_interval(differences, weights, level)},
+    }
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> list[float] | None:
+    """[low, high] for a rate of successes among n (Wilson 1927), None for n = 0.
+
+    It holds its level in small groups and for rates near 0 and 1, where every resample of a
+    group without a single error would be without error too.
+
+    Raises:
+      ValueError: there are more successes than examples, or fewer than 0.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} were given.")
+    if n == 0:
+        return None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    rate = successes / n
+    centre = rate + z**2 / (2 * n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    # Rounding must not put the bound of 0 or all successes on the far side of the rate.
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == n else (centre + half) / scale
+    return [low, high]
