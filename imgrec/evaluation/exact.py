@@ -28,19 +28,19 @@ def gather(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return multihost_utils.process_allgather(dict(arrays), tiled=True)
 
 
-def predict_split(
-    predict: Callable[[Any, Array], Array],
+def over_split(
+    compute: Callable[[Any, Mapping[str, Array]], Mapping[str, Array]],
     variables: Any,
     batches: Iterable[Mapping[str, np.ndarray]],
     *,
     n: int,
     to_device: Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]],
     gather: Callable[[Mapping[str, Array]], Mapping[str, np.ndarray]] = gather,
-) -> Predictions:
-    """The logits of a whole split, in the order of its examples.
+) -> dict[str, np.ndarray]:
+    """What a function of batches says of a whole split, in the order of its examples.
 
     Args:
-      predict: predict(variables, images: uint8[B, H, W, C]) -> logits[B, classes], jitted.
+      compute: compute(variables, batch) -> arrays whose first axis is the batch's, jitted.
       variables: of the model.
       batches: one pass over the split, of this process's part of each batch: image
         uint8[B, H, W, C], label int32[B], index int64[B] and mask bool[B], which is False on
@@ -49,6 +49,9 @@ def predict_split(
       to_device: places the arrays of such a batch on the mesh, all with the same sharding.
       gather: brings a dictionary of device arrays to the host, whole.
 
+    Returns:
+      The computed arrays, with "index" and "label" beside them.
+
     Raises:
       RuntimeError: an example is missing, came twice, or is not of this split.
     """
@@ -56,17 +59,16 @@ def predict_split(
     pending: deque[dict[str, Array]] = deque()
 
     def fetch() -> None:
-        rows = gather(pending.popleft())
-        real = rows["mask"]
-        fetched.append({name: rows[name][real] for name in ("index", "label", "logits")})
+        rows = dict(gather(pending.popleft()))
+        real = rows.pop("mask")
+        fetched.append({name: rows[name][real] for name in rows})
 
     for batch in batches:
         # The positions travel with the images, so that both come back in one order. They
         # become int32 openly here, as JAX would make them without a word.
         placed = to_device({**batch, "index": batch["index"].astype(np.int32)})
-        logits = predict(variables, placed["image"])
         kept = {name: placed[name] for name in ("index", "label", "mask")}
-        pending.append(kept | {"logits": logits})
+        pending.append({**compute(variables, placed), **kept})
         if len(pending) > LOOK_AHEAD:
             fetch()
     while pending:
@@ -77,10 +79,45 @@ def predict_split(
     rows = {name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]}
     _check_complete(rows["index"], n)
     order = np.argsort(rows["index"])
+    return {name: values[order] for name, values in rows.items()}
+
+
+def predict_split(
+    predict: Callable[[Any, Array], Array],
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    n: int,
+    to_device: Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]],
+    gather: Callable[[Mapping[str, Array]], Mapping[str, np.ndarray]] = gather,
+) -> Predictions:
+    """The logits of a whole split, by `over_split`.
+
+    Args:
+      predict: predict(variables, images: uint8[B, H, W, C]) -> logits[B, classes], jitted.
+      variables: of the model.
+      batches: as of `over_split`, and so are the others.
+      n: number of examples in the split.
+      to_device: places a batch on the mesh.
+      gather: brings arrays to the host.
+    """
+    rows = over_split(
+        lambda variables, batch: {"logits": predict(variables, batch["image"])},
+        variables,
+        batches,
+        n=n,
+        to_device=to_device,
+        gather=gather,
+    )
+    return of_rows(rows)
+
+
+def of_rows(rows: Mapping[str, np.ndarray]) -> Predictions:
+    """The predictions among what `over_split` returned, in the types that are saved."""
     return Predictions(
-        index=rows["index"][order].astype(np.int64),
-        label=rows["label"][order].astype(np.int32),
-        logits=rows["logits"][order].astype(np.float32),
+        index=rows["index"].astype(np.int64),
+        label=rows["label"].astype(np.int32),
+        logits=rows["logits"].astype(np.float32),
     )
 
 
