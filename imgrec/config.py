@@ -40,6 +40,7 @@ class DataConfig:
     interpolation: str = "auto"  # "bilinear" or "bicubic", both with antialiasing
     on_bad_image: str = "error"  # or "skip": leave unreadable files out, and say how many
     options: ConfigDict = field(default_factory=ConfigDict)  # the data set's own: scenes' knobs
+    holdout_classes: tuple[str, ...] = ()  # that training never sees; evaluation does, as unknown
     mixture: tuple[tuple[str, float], ...] = ()  # more sets to train on, by weight beside 1
     sampling: str = "shuffle"  # or "class_balanced": every class equally often
     per_class: int = 0  # most training images of a class; 0 is all
@@ -259,6 +260,34 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
         return value
 
     return plain(experiment)
+
+
+def from_dict(saved: Mapping[str, Any]) -> Experiment:
+    """The experiment that `to_dict` made such values of; a field that lacks has its default.
+
+    Raises:
+      ValueError: a section or field that experiments do not have.
+    """
+
+    def read(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+        fields = {f.name: f.type for f in dataclasses.fields(kind)}
+        if others := sorted(values.keys() - fields.keys()):
+            raise ValueError(f"there is no field {where}{others[0]}")
+        return kind(**{name: value(fields[name], values[name], name) for name in values})
+
+    def value(kind: Any, found: Any, name: str) -> Any:
+        if dataclasses.is_dataclass(kind):
+            return read(kind, found, f"{name}.")
+        if kind is ConfigDict:
+            return ConfigDict(found)
+        return _tuples(found)
+
+    return read(Experiment, saved, "")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, throughout."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from imgrec import cli, config, validation
 from imgrec.data.pipeline import WorkerDiedError
-from imgrec.training import dry_run, heads, loop, resolving, run_folder, xla
+from imgrec.training import dry_run, heads, input_spec, loop, resolving, run_folder, xla
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
 from imgrec.training.window import DivergenceError
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
         needs_bytes=(experiment.checkpoint.keep + 2) * planned.state_bytes,
         record=planned.dataset.info.record,
     )
+    input_spec.write(input_spec.of(experiment, planned.dataset.info), folder)
     console.print(dry_run.parameter_table(planned), markup=False)
     for line in (*dry_run.describe(planned), *said):
         console.print(line, markup=False)

@@ -2,8 +2,8 @@
 
 A checkpoint of the latest kind carries all that a run needs to go on bit for bit: the train
 state, the position in the data, the open metric window and the format version. The best one
-carries the variables that were evaluated. Restoring goes to the shardings of the mesh at
-hand, whatever mesh saved it.
+carries the variables that the test split sees, which are the last where `eval.select` says so.
+Restoring goes to the shardings of the mesh at hand, whatever mesh saved it.
 """
 
 import contextlib

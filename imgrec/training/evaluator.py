@@ -27,18 +27,20 @@ class Evaluator:
         self._predict = jax.jit(plan.task.predict)
 
     def validate(self, state: TrainState) -> tuple[dict[str, float], float]:
-        """Scalars of the validation split, and the accuracy that checkpoints are chosen by.
+        """Scalars of the validation split, and what the checkpoint to be tested is chosen by.
 
-        With EMA on, the averaged variables are evaluated beside the trained ones, and it is
-        their accuracy that decides.
+        That is the accuracy, or the step where `eval.select` is "last". With EMA on, the averaged
+        variables are evaluated beside the trained ones, and it is their accuracy that decides.
         """
         split = self._plan.dataset.validation
         assert split is not None
         scalars = self._scalars(split, state.variables, "validation")
-        if state.average is None:
-            return scalars, scalars["validation/accuracy"]
-        averaged = self._scalars(split, state.averaged_variables, "validation_ema")
-        return scalars | averaged, averaged["validation_ema/accuracy"]
+        accuracy = scalars["validation/accuracy"]
+        if state.average is not None:
+            averaged = self._scalars(split, state.averaged_variables, "validation_ema")
+            scalars, accuracy = scalars | averaged, averaged["validation_ema/accuracy"]
+        by_step = self._plan.experiment.eval.select == "last"
+        return scalars, float(state.step) if by_step else accuracy
 
     def choose(
         self, state: TrainState, step: int, checkpoints: Checkpoints

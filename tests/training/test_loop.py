@@ -104,6 +104,13 @@ def test_select_last_tests_the_last(tiny, tmp_path, monkeypatch):
     assert outcome.evaluated_step == 6
 
 
+def test_what_was_tested_is_what_the_run_keeps_for_others(tiny, tmp_path):
+    tiny.eval.select = "last"
+    train(tiny, tmp_path)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.best()[0] == 6
+
+
 def test_without_validation_the_last_parameters_are_tested(tiny, tmp_path):
     tiny.data.validation = "0"
     outcome, _ = train(tiny, tmp_path)
