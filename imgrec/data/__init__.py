@@ -7,7 +7,7 @@ data sets or PyTorch to be installed.
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from imgrec.data import (
     cifar,
     digits,
     folder,
+    holdout,
     idx,
     imagenet,
     mixture,
@@ -73,8 +74,9 @@ _PREFIXED: Mapping[str, tuple[str, Callable[[str, DataConfig, Path], Official]]]
 def load(config: DataConfig) -> Dataset:
     """Loads the data set that the configuration names, and cuts validation from its train split.
 
-    What studies do to the training split (mixing others in, a cap a class, a long tail, wrong
-    labels) comes after the cut, so that validation is not touched by it.
+    Classes that are held out leave all splits before the cut. What studies do to the training
+    split (mixing others in, a cap a class, a long tail, wrong labels) comes after it, so that
+    validation is not touched by it.
 
     Args:
       config: all of it but the batch size and how batches are read.
@@ -84,11 +86,13 @@ def load(config: DataConfig) -> Dataset:
         and `image_size` is 0, or what is asked of its training split cannot be.
     """
     _check_options(config)
-    train, test, held_out, info = _seen(config)
+    seen = _seen(config)
+    held_out = holdout.labels_of(config.holdout_classes, seen.info)
+    train, test, published, info = _without(seen, held_out)
     rows = np.arange(len(train))
     validation: Split | None
-    if held_out is not None:
-        validation = Split("validation", held_out, np.arange(len(held_out)))
+    if published is not None:
+        validation = _whole("validation", published)
     else:
         rows, validation_rows = splits.cut(train, config.validation, config.split_seed)
         validation = None
@@ -99,10 +103,18 @@ def load(config: DataConfig) -> Dataset:
     return Dataset(
         train=train_split,
         validation=validation,
-        test=Split("test", test, np.arange(len(test))),
+        test=_whole("test", test),
         info=info,
         sampling=sampling,
+        held_out=_whole("held_out", holdout.OfClasses(seen.test, held_out)) if held_out else None,
+        held_out_train=(
+            _whole("held_out_train", holdout.OfClasses(seen.train, held_out)) if held_out else None
+        ),
     )
+
+
+def _whole(name: str, source: Source) -> Split:
+    return Split(name, source, np.arange(len(source)))
 
 
 class _Seen(NamedTuple):
@@ -133,6 +145,19 @@ def _seen(config: DataConfig) -> _Seen:
         viewed(official.test, view),
         None if official.validation is None else viewed(official.validation, view),
         dataclasses.replace(info, image_shape=shape),
+    )
+
+
+def _without(seen: _Seen, held_out: Sequence[int]) -> _Seen:
+    """The classes that are not held out, and their images."""
+    if not held_out:
+        return seen
+    known = [label for label in range(seen.info.num_classes) if label not in held_out]
+    return _Seen(
+        holdout.OfClasses(seen.train, known),
+        holdout.OfClasses(seen.test, known),
+        None if seen.validation is None else holdout.OfClasses(seen.validation, known),
+        holdout.info_without(seen.info, held_out),
     )
 
 
@@ -174,6 +199,7 @@ def _sampled(config: DataConfig, train: Split, info: Info) -> tuple[Split, Sampl
     labels_of = [np.arange(info.num_classes, dtype=np.int32)]
     for name, _ in config.mixture:
         other = _seen(dataclasses.replace(config, dataset=name))
+        other = _without(other, holdout.shared(info.held_out_names, other.info))
         mixture.check_shapes((info, other.info))
         sources.append(other.train)
         labels_of.append(mixture.labels_in(info, other.info))

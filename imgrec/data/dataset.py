@@ -33,6 +33,7 @@ class Info:
       source: one line on where the images came from and how they were split.
       record: text of files that a run keeps with it, by name: which image went to which split,
         where that is not the publishers' choice.
+      held_out_names: classes that were left out of the training, validation and test splits.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Info:
     std: tuple[float, ...]
     source: str
     record: Mapping[str, str] = field(default_factory=dict, repr=False)
+    held_out_names: tuple[str, ...] = ()
 
 
 @runtime_checkable  # so that the tests can check annotations that name it
@@ -241,7 +243,9 @@ class Official:
 class Dataset:
     """The splits an experiment works with; `validation` is None where none was asked for.
 
-    `sampling` says how the training stream visits `train`.
+    `sampling` says how the training stream visits `train`. With `data.holdout_classes`, all of
+    these are of the other classes, and `held_out` and `held_out_train` have the test and training
+    images of the held-out ones, labelled by their places in `info.held_out_names`.
     """
 
     train: Split
@@ -249,6 +253,8 @@ class Dataset:
     test: Split
     info: Info
     sampling: Sampling
+    held_out: Split | None = None
+    held_out_train: Split | None = None
 
 
 def channel_statistics(source: Source, sample: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

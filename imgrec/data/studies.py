@@ -108,12 +108,13 @@ def noisy(
 def confusions(name: str, class_names: tuple[str, ...]) -> dict[int, int]:
     """What asymmetric noise takes each class for.
 
-    CIFAR-10 and MNIST have the pairs of Patrini et al. (2017); in any other data set every
-    class is taken for the next one, the last for the first.
+    CIFAR-10 and MNIST have the pairs of Patrini et al. (2017), as far as both classes are
+    there; in any other data set every class is taken for the next one, the last for the first.
     """
     if name in _CONFUSED:
         of = {class_name: label for label, class_name in enumerate(class_names)}
-        return {of[right]: of[wrong] for right, wrong in _CONFUSED[name].items()}
+        pairs = _CONFUSED[name].items()
+        return {of[right]: of[wrong] for right, wrong in pairs if right in of and wrong in of}
     return {label: (label + 1) % len(class_names) for label in range(len(class_names))}
 
 
