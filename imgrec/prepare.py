@@ -9,33 +9,20 @@ the same command to go on).
 
 import json
 import shlex
-import signal
 import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from imgrec import cli, data
 from imgrec.config import DataConfig
+from imgrec.console import EXIT_STOPPED, bar, create, interruptible
 from imgrec.data import audit, duplicates, prepared, preparing
 from imgrec.errors import UserError
 from imgrec.files import write_text
 from imgrec.reporting import audit_page, audit_text
-
-EXIT_STOPPED = 75  # as of imgrec.main
 
 _USAGE = """usage: python -m imgrec.prepare DATASET --to=FOLDER [--from=FOLDER] [FLAGS]
        python -m imgrec.prepare check DATASET [--from=FOLDER] [--out=FOLDER] [--strict]
@@ -48,8 +35,8 @@ DATASET: {names}
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     checking, config, given = _parse(argv)
-    console = Console(highlight=False, soft_wrap=True)
-    with _interruptible():
+    console = create()
+    with interruptible():
         try:
             if checking:
                 return _check(config, given, console)
@@ -75,7 +62,7 @@ def _prepare(config: DataConfig, given: flags.FlagValues, console: Console, comm
     )
     folder = Path(given.to).expanduser()
     official = data.load_official(config)
-    with _bar(console) as shown:
+    with bar(console) as shown:
         outcome = preparing.prepare(official, folder, settings, command, shown)
     console.print(
         f"{outcome.written} files written, {outcome.kept} were there and whole; "
@@ -90,7 +77,7 @@ def _check(config: DataConfig, given: flags.FlagValues, console: Console) -> int
     official = data.load_official(config)
     prefix, _, path = config.dataset.partition(":")
     damaged = prepared.damaged_files(Path(path).expanduser()) if prefix == "prepared" else []
-    with _bar(console) as shown:
+    with bar(console) as shown:
         found = audit.audit(official, given.workers, given.near, damaged, shown)
     text = audit_text.render(found)
     console.print(text, markup=False, end="")
@@ -156,39 +143,6 @@ def _parse(argv: Sequence[str]) -> tuple[bool, DataConfig, flags.FlagValues]:
 
 def _command(argv: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "imgrec.prepare", *argv[1:]])
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does."""
-
-    def stop(number: int, frame: types.FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage on a terminal, one line for each elsewhere."""
-    tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
-
-        def shown(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-                if not console.is_terminal:
-                    console.print(f"{stage}: {total:,}", markup=False)
-            progress.update(tasks[stage], completed=done)
-
-        yield shown
 
 
 def _write_text(path: Path, text: str) -> None:

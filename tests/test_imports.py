@@ -9,15 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"main", "prepare", "export", "cli"},
+    {"main", "evaluate", "predict", "report", "prepare", "export", "cli", "console"},
     {"training", "evaluation", "reporting", "transfer"},
     {"tasks"},
-    {"models", "data", "augment"},
+    {"models", "data", "augment", "corruptions"},
     {"config", "durations", "errors", "files", "options", "randomness", "validation"},
 ]
 FORBIDDEN = {
     "models": {"data"},
-    "data": {"models", "augment"},
+    "data": {"models", "augment", "corruptions"},
+    "corruptions": {"models", "data"},
     "evaluation": {"training", "tasks"},
     "reporting": {"training"},
     "transfer": {"training", "evaluation", "reporting", "tasks", "data", "augment"},
