@@ -12,7 +12,8 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Num
+from jaxtyping import Bool, Float, Float32, Float64, Integer, Num
+from scipy import sparse
 
 # The constant in the seed keeps these draws apart from others that start from the same seed.
 STREAM = 0xB007
@@ -80,6 +81,16 @@ def resampled_sums(
             part = slice(start, start + rows)
             sums[part] = np.tensordot(weights[part].astype(np.float64), exact, axes=1)
     return sums
+
+
+def resampled_counts(
+    group: Integer[np.ndarray, " n"], groups: int, weights: Float32[np.ndarray, "count n"]
+) -> Float64[np.ndarray, "count groups"]:
+    """How many examples of each group are in each resample; the group -1 is counted nowhere."""
+    member = np.flatnonzero(group >= 0)
+    ones = np.ones(len(member), np.float32)
+    membership = sparse.csr_array((ones, (member, group[member])), shape=(len(group), groups))
+    return (weights @ membership).astype(np.float64)
 
 
 def paired_difference(

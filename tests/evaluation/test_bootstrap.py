@@ -75,6 +75,14 @@ def test_sums_are_exact_in_parts_and_keep_further_axes(monkeypatch):
     np.testing.assert_allclose(bootstrap.resampled_sums(values, weights), whole, rtol=1e-12)
 
 
+def test_counts_are_of_each_group_in_each_resample():
+    group = np.array([2, 0, -1, 2, 4, 0, 0])
+    weights = bootstrap.resamples(7, count=30)
+    found = bootstrap.resampled_counts(group, 5, weights)
+    expected = [np.bincount(np.maximum(group, 0), row * (group >= 0), 5) for row in weights]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_one_example_has_a_value_and_no_spread():
     assert bootstrap.mean_interval(np.array([0.25]), bootstrap.resamples(1)) == [0.25, 0.25]
 
