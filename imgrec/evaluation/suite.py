@@ -1,0 +1,256 @@
+"""The report of a model, section by section: what each needs, and what becomes of it.
+
+A section is a function of `Evaluated`, which computes what several of them share (features of
+the test images, predictions for validation) once and only if asked. One that cannot be had, since
+the model, a split or a column is not there, says why; the others appear all the same.
+"""
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgrec.data import Dataset, Split
+from imgrec.data import splits as cuts
+from imgrec.errors import UserError
+from imgrec.evaluation.predictions import Predictions
+from imgrec.evaluation.subject import Subject
+
+Outputs = Mapping[str, np.ndarray]  # logits, features, label, index of a split
+
+TRAIN_SAMPLE = 10_000
+"""Training images, at most, whose features other numbers are computed from."""
+
+SUITES = ("standard", "full")
+
+
+class MissingError(Exception):
+    """A section cannot be had; the message says why, and what would bring it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a report beyond its suite.
+
+    Attributes:
+      suite: "standard", or "full" with the passes over corrupted, turned and attacked images.
+      seed: of resamples and whatever else is drawn.
+      columns: group columns to report on; () is all there are.
+      reference: table of errors of a stated run, for mean corruption errors relative to it.
+      unknown: splits of other data sets, by name, which the model is to tell from its own.
+      adversarial: whether attacks are mounted; always in the full suite.
+      projection: also by t-SNE, which takes a minute.
+    """
+
+    suite: str = "standard"
+    seed: int = 0
+    columns: tuple[str, ...] = ()
+    reference: Mapping[str, Any] | None = None
+    unknown: Mapping[str, Split] = field(default_factory=dict)
+    adversarial: bool = False
+    projection: bool = False
+
+
+class Evaluated:
+    """A model's answers to a split, and what else sections may ask for."""
+
+    def __init__(
+        self,
+        *,
+        class_names: Sequence[str],
+        options: Options,
+        predictions: Predictions | None = None,
+        validation: Predictions | None = None,
+        subject: Subject | None = None,
+        split: Split | None = None,
+        dataset: Dataset | None = None,
+    ):
+        """Computes nothing yet.
+
+        Args:
+          class_names: one for each logit.
+          options: of the report.
+          predictions: saved ones, of the split; computed where there are none.
+          validation: saved ones, of the validation split.
+          subject: the model; None to work from saved predictions alone.
+          split: that is evaluated.
+          dataset: the model's own, for validation and training images.
+        """
+        self.class_names = tuple(class_names)
+        self.options = options
+        self._predictions, self._validation = predictions, validation
+        self._subject, self._split, self._dataset = subject, split, dataset
+
+    @property
+    def subject(self) -> Subject:
+        """The model."""
+        if self._subject is None:
+            raise MissingError("it needs the model; leave out --offline")
+        return self._subject
+
+    @property
+    def split(self) -> Split:
+        """The images that are evaluated."""
+        if self._split is None:
+            raise MissingError("it needs the images; leave out --offline")
+        return self._split
+
+    @property
+    def dataset(self) -> Dataset:
+        """The model's own data set."""
+        if self._dataset is None:
+            raise MissingError("it needs the data set that the model was trained on")
+        return self._dataset
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Of the split."""
+        return self._over(self.split)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """For the split."""
+        return self._predictions or _predictions(self.outputs)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is anything that choices may be made by."""
+        return self._validation is not None or (
+            self._subject is not None
+            and self._dataset is not None
+            and self._dataset.validation is not None
+        )
+
+    @cached_property
+    def validation_outputs(self) -> Outputs:
+        """Of the validation split."""
+        if self.dataset.validation is None:
+            raise MissingError("the run held no validation images out (config.data.validation)")
+        if self._split is not None and self._split.name == "validation":
+            raise MissingError("what it is fitted on must not be what it is tested on")
+        return self._over(self.dataset.validation)
+
+    @cached_property
+    def validation(self) -> Predictions:
+        """For the validation split."""
+        if self._split is not None and self._split.name == "validation":
+            raise MissingError("what it is fitted on must not be what it is tested on")
+        if self._validation is not None:
+            return self._validation
+        return _predictions(self.validation_outputs)
+
+    @cached_property
+    def train_sample(self) -> Outputs:
+        """Of training images, at most `TRAIN_SAMPLE`, drawn so that each class keeps its share."""
+        train = self.dataset.train
+        if len(train) > TRAIN_SAMPLE:
+            chosen = cuts.stratified(train.labels(), TRAIN_SAMPLE, self.options.seed)
+            train = dataclasses.replace(train, rows=train.rows[chosen])
+        return self._over(train)
+
+    def outputs_of(self, split: Split) -> Outputs:
+        """Of any other split."""
+        return self._over(split)
+
+    @cached_property
+    def _compute(self) -> Callable[..., Any]:
+        subject = self.subject
+        return jax.jit(lambda variables, batch: subject.outputs(variables, batch["image"]))
+
+    def _over(self, split: Split) -> Outputs:
+        return self.subject.over(split, self._compute)
+
+
+def _predictions(outputs: Outputs) -> Predictions:
+    return Predictions(
+        outputs["index"].astype(np.int64),
+        outputs["label"].astype(np.int32),
+        outputs["logits"].astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a section has to say.
+
+    Attributes:
+      numbers: plain JSON values.
+      material: arrays that pictures are made of, by the picture's name.
+    """
+
+    numbers: dict[str, Any]
+    material: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+      name: its key in `metrics.json`.
+      title: for people.
+      run: finds it.
+      wanted: whether the options ask for it.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Evaluated], Found | dict[str, Any]]
+    wanted: Callable[[Options], bool] = lambda options: True
+
+
+@dataclass(frozen=True)
+class Report:
+    """All sections of one evaluation.
+
+    Attributes:
+      numbers: of each section, by its name.
+      material: likewise.
+      missing: why a section is not there, by its name.
+      defects: tracebacks of sections that failed for reasons of our own.
+      seconds: that each took.
+    """
+
+    numbers: dict[str, dict[str, Any]]
+    material: dict[str, Mapping[str, Any]]
+    missing: dict[str, str]
+    defects: dict[str, str]
+    seconds: dict[str, float]
+
+
+def run(
+    evaluated: Evaluated, sections: Sequence[Section], shown: Callable[[Section], None]
+) -> Report:
+    """Runs the sections that the options ask for, one after the other.
+
+    Args:
+      evaluated: what they are about.
+      sections: in the order of the report.
+      shown: is told of each before it begins.
+    """
+    report = Report({}, {}, {}, {}, {})
+    for section in sections:
+        if not section.wanted(evaluated.options):
+            continue
+        shown(section)
+        begin = time.perf_counter()
+        try:
+            found = section.run(evaluated)
+        except (MissingError, UserError, ValueError) as error:
+            report.missing[section.name] = str(error)
+        except Exception as error:  # one that fails must not take the others with it
+            report.missing[section.name] = f"{type(error).__name__}: {error}"
+            report.defects[section.name] = traceback.format_exc()
+        else:
+            found = found if isinstance(found, Found) else Found(found)
+            report.numbers[section.name] = found.numbers
+            if found.material:
+                report.material[section.name] = found.material
+        report.seconds[section.name] = time.perf_counter() - begin
+    return report
