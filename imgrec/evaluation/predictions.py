@@ -53,9 +53,13 @@ def write_report(
     report |= extra
     # The metrics come last: where they are, the predictions are.
     save(predictions, Path(folder) / "predictions.npz")
-    text = json.dumps(_finite(report), indent=2, allow_nan=False) + "\n"
-    files.write_text(Path(folder) / "metrics.json", text)
+    write_metrics(report, Path(folder) / "metrics.json")
     return report
+
+
+def write_metrics(report: Mapping[str, Any], path: Path) -> None:
+    """Writes metrics as JSON, with null for what is infinite or not a number."""
+    files.write_text(path, json.dumps(_finite(report), indent=2, allow_nan=False) + "\n")
 
 
 def save(predictions: Predictions, path: str | os.PathLike[str]) -> None:

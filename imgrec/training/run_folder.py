@@ -57,7 +57,7 @@ def open_folder(
         that is no run. Nothing in it is changed then.
     """
     _check_identity(folder, experiment, allow_change)
-    said = _check_record(folder, record or {}, allow_change)
+    said = check_record(folder, record or {}, allow_change)
     _check_space(folder, needs_bytes)
     write_text(folder / "config.json", json.dumps(_identity(experiment), indent=2) + "\n")
     write_text(folder / "git.diff", git("diff", "HEAD") or "")
@@ -127,8 +127,20 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
         )
 
 
-def _check_record(folder: Path, now: Mapping[str, str], allow_change: bool) -> list[str]:
-    """Compares the data set with the one recorded; moved images are refused, others told of."""
+def check_record(folder: Path, now: Mapping[str, str], allow_change: bool) -> list[str]:
+    """Compares a data set with the one that a run recorded; moved images are refused.
+
+    Args:
+      folder: of the run.
+      now: `Info.record` of the data set as it is.
+      allow_change: only tell of moved images, too.
+
+    Returns:
+      Sentences on how it differs.
+
+    Raises:
+      UserError: images are in other splits than they were, or the record cannot be read.
+    """
     if not now or not all((folder / name).exists() for name in now):
         return []
     try:
