@@ -1,0 +1,456 @@
+"""Charts as SVG: the few kinds that reports are made of, in one hand.
+
+Every function returns the bytes of an SVG file that is the same from run to run. matplotlib draws
+them through its object interface: no display, no global state.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from imgrec.reporting.plots import FAINT, GRID, INK
+
+BLUE, RED, GREEN, AMBER = "#3b6ea5", "#c0504d", "#3d8b5f", "#d08a2e"
+COLOURS = (
+    BLUE,
+    RED,
+    GREEN,
+    AMBER,
+    "#7b5ea7",
+    "#3e9cb0",
+    "#a4637d",
+    "#7d8a3c",
+    "#5a6270",
+    "#b5651d",
+)
+
+_STYLE: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "imgrec",
+    "svg.fonttype": "path",
+    "text.parse_math": False,  # what a user named may hold dollars
+}
+_LONGEST_NAME = 28
+
+Number = int | float
+Numbers = Sequence[Number | None]
+Limits = tuple[Number, Number]
+Level = tuple[Number, str]  # where, and what it is
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a chart.
+
+    Attributes:
+      name: in the legend; "" for none.
+      x, y: the points; None in y breaks the line.
+      low, high: a band around it, where known.
+      style: of the line, as matplotlib writes it.
+    """
+
+    name: str
+    x: Sequence[Number]
+    y: Numbers
+    low: Numbers = ()
+    high: Numbers = ()
+    style: str = "-"
+
+
+def lines(
+    curves: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    markers: bool = False,
+    x_limits: Limits | None = None,
+    y_limits: Limits | None = None,
+    log_x: bool = False,
+    diagonal: bool = False,
+    level: Level | None = None,
+    size: tuple[float, float] = (5.2, 3.4),
+) -> bytes:
+    """Curves over a common axis.
+
+    Args:
+      curves: at least one.
+      x_label: with its unit.
+      y_label: likewise.
+      title: "" for none.
+      markers: a dot at each point, where points are measurements.
+      x_limits: of the axis; by default those of the curves.
+      y_limits: likewise.
+      log_x: a logarithmic axis.
+      diagonal: a faint line y = x, which is what chance or perfection looks like.
+      level: a faint horizontal line and what it is.
+      size: in inches.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(size, title)
+        for i, curve in enumerate(curves):
+            colour = COLOURS[i % len(COLOURS)]
+            y = _numbers(curve.y)
+            axes.plot(
+                curve.x,
+                y,
+                curve.style,
+                color=colour,
+                linewidth=1.6,
+                marker="o" if markers else None,
+                markersize=3.5,
+                label=curve.name or None,
+            )
+            if len(curve.low):
+                low, high = _numbers(curve.low), _numbers(curve.high)
+                axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, linewidth=0)
+        if diagonal:
+            axes.plot([0, 1], [0, 1], ":", color=FAINT, linewidth=1)
+        if level is not None:
+            axes.axhline(level[0], color=FAINT, linewidth=1, linestyle=":")
+            axes.annotate(
+                level[1],
+                (1, level[0]),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=7.5,
+                color=FAINT,
+            )
+        if log_x:
+            axes.set_xscale("log")
+            ticks = sorted({x for curve in curves for x in curve.x})
+            if len(ticks) <= 8:
+                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axes.minorticks_off()
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if x_limits:
+            axes.set_xlim(*x_limits)
+        if y_limits:
+            axes.set_ylim(*y_limits)
+        if any(curve.name for curve in curves):
+            _legend(axes, len(curves))
+        return _svg(figure)
+
+
+def dots(
+    names: Sequence[str],
+    series: Mapping[str, Numbers],
+    intervals: Mapping[str, Sequence[Sequence[Number] | None]],
+    *,
+    x_label: str,
+    title: str = "",
+    level: Level | None = None,
+    notes: Sequence[str] = (),
+    x_limits: Limits | None = None,
+) -> bytes:
+    """One row for each name, with a dot and its interval for each series.
+
+    Args:
+      names: of the rows, from the top.
+      series: values of each row; None leaves a row empty.
+      intervals: [low, high] or None for each value, of series that have them.
+      x_label: with its unit.
+      title: "" for none.
+      level: a faint vertical line and what it is.
+      notes: a few words at the right end of each row, such as its count.
+      x_limits: of the axis.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(
+            (5.8, max(1.6, 0.9 + 0.24 * len(names) * max(1, len(series) / 2))), title
+        )
+        rows = np.arange(len(names))[::-1]
+        for i, (name, values) in enumerate(series.items()):
+            shift = (len(series) - 1) / 2 - i
+            y = rows + shift * 0.7 / max(1, len(series))
+            x, colour = _numbers(values), COLOURS[i % len(COLOURS)]
+            for at, value in zip(y, intervals.get(name, [None] * len(y)), strict=True):
+                if value is not None:
+                    axes.plot(value, (at, at), color=colour, linewidth=1.4, alpha=0.6)
+            axes.plot(x, y, "o", color=colour, markersize=4, label=name)
+        if level is not None:
+            axes.axvline(level[0], color=FAINT, linewidth=1, linestyle=":")
+            axes.annotate(
+                level[1],
+                (level[0], 1),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize=7.5,
+                color=FAINT,
+            )
+        axes.set_yticks(rows, [_short(name) for name in names])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-0.7, len(names) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(x_label)
+        if x_limits:
+            axes.set_xlim(*x_limits)
+        for at, note in zip(rows, notes, strict=False):
+            axes.annotate(
+                note,
+                (1.01, at),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=7.5,
+                color=FAINT,
+            )
+        if len(series) > 1:
+            _legend(axes, len(series), above=True)
+        return _svg(figure)
+
+
+def heat_map(
+    values: Sequence[Numbers],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    x_label: str = "",
+    title: str = "",
+    limits: Limits = (0, 1),
+    percent: bool = True,
+    good_is_high: bool = True,
+) -> bytes:
+    """A table whose cells are coloured and written: dark blue is good, dark red is bad."""
+    with mpl.rc_context(_STYLE):
+        size = (1.9 + 0.62 * len(columns), 0.9 + 0.26 * len(rows))
+        figure, axes = _axes(size, title)
+        table = np.array([_numbers(row) for row in values], np.float64).reshape(len(rows), -1)
+        axes.imshow(
+            table,
+            aspect="auto",
+            cmap="RdYlBu" if good_is_high else "RdYlBu_r",
+            vmin=limits[0],
+            vmax=limits[1],
+        )
+        for i, row in enumerate(table):
+            for j, value in enumerate(row):
+                share = (value - limits[0]) / (limits[1] - limits[0])
+                text = (
+                    "–" if np.isnan(value) else f"{100 * value:.1f}" if percent else f"{value:.2f}"
+                )
+                colour = "white" if share < 0.15 or share > 0.87 else INK
+                axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), [_short(row) for row in rows])
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.set_xlabel(x_label)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return _svg(figure)
+
+
+def histograms(
+    edges: Sequence[Number],
+    counts: Mapping[str, Sequence[Number]],
+    *,
+    x_label: str,
+    y_label: str = "share",
+    title: str = "",
+    line: Level | None = None,
+    size: tuple[float, float] = (5.2, 2.8),
+) -> bytes:
+    """Steps over common bins, each series as shares of its own total.
+
+    Args:
+      edges: of the bins, one more than there are bins.
+      counts: of each bin, by series.
+      x_label: with its unit.
+      y_label: likewise.
+      title: "" for none.
+      line: a vertical one and what it is.
+      size: in inches.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(size, title)
+        for i, (name, values) in enumerate(counts.items()):
+            shares = np.asarray(values, np.float64) / max(1e-12, float(np.sum(values)))
+            colour = COLOURS[i % len(COLOURS)]
+            axes.stairs(shares, edges, color=colour, linewidth=1.4, label=name)
+            axes.stairs(shares, edges, color=colour, alpha=0.15, fill=True)
+        if line is not None:
+            axes.axvline(line[0], color=INK, linewidth=1, linestyle="--")
+            axes.annotate(
+                line[1],
+                (line[0], 0.98),
+                xycoords=("data", "axes fraction"),
+                ha="right",
+                va="top",
+                rotation=90,
+                fontsize=7.5,
+            )
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_ylim(bottom=0)
+        if len(counts) > 1:
+            _legend(axes, len(counts))
+        return _svg(figure)
+
+
+def bars(
+    names: Sequence[str],
+    series: Mapping[str, Numbers],
+    *,
+    y_label: str,
+    x_label: str = "",
+    title: str = "",
+    level: Level | None = None,
+    size: tuple[float, float] = (5.2, 2.8),
+) -> bytes:
+    """Bars side by side for each name."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(size, title)
+        width = 0.8 / max(1, len(series))
+        for i, (name, values) in enumerate(series.items()):
+            x = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
+            axes.bar(x, _numbers(values), width, color=COLOURS[i % len(COLOURS)], label=name)
+        if level is not None:
+            axes.axhline(level[0], color=INK, linewidth=1, linestyle="--")
+            axes.annotate(
+                level[1],
+                (1, level[0]),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=7.5,
+            )
+        longest = max((len(name) for name in names), default=0)
+        turned = {"rotation": 35, "ha": "right"} if longest * len(names) > 60 else {}
+        axes.set_xticks(range(len(names)), [_short(name) for name in names], **turned)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="x", visible=False)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if len(series) > 1:
+            _legend(axes, len(series))
+        return _svg(figure)
+
+
+def scatter(
+    points: Sequence[Sequence[Number]],
+    labels: Sequence[int],
+    names: Sequence[str],
+    *,
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+) -> bytes:
+    """Points in the plane, coloured by label; of more than 20 labels none is named."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes((5.6, 4.4), title)
+        xy, of = np.asarray(points, np.float64).reshape(-1, 2), np.asarray(labels)
+        palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
+        for label, name in enumerate(names):
+            chosen = xy[of == label]
+            if len(chosen):
+                axes.plot(
+                    chosen[:, 0],
+                    chosen[:, 1],
+                    "o",
+                    markersize=2.2,
+                    alpha=0.6,
+                    markeredgewidth=0,
+                    color=palette(label % palette.N),
+                    label=_short(name) if len(names) <= 20 else None,
+                    rasterized=len(xy) > 500,
+                )
+        axes.set(xlabel=x_label, ylabel=y_label, xticks=[], yticks=[])
+        axes.grid(visible=False)
+        if len(names) <= 20:
+            axes.legend(
+                loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=3, handletextpad=0.1
+            )
+        return _svg(figure)
+
+
+def reliability(
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]] | None,
+    *,
+    title: str = "",
+) -> bytes:
+    """Accuracy against confidence by bins, with how many examples each bin has below.
+
+    Args:
+      before: {confidence, accuracy, count, interval} of each bin; empty ones have None.
+      after: likewise after temperature scaling, if there was one.
+      title: "" for none.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.set_title(title)
+        upper.plot([0, 1], [0, 1], ":", color=FAINT, linewidth=1, label="perfectly calibrated")
+        series = [("as trained", before, BLUE)] + (
+            [("after temperature scaling", after, AMBER)] if after else []
+        )
+        for name, bins, colour in series:
+            full = [b for b in bins if b["count"] and b["confidence"] is not None]
+            x = [b["confidence"] for b in full]
+            for b in full:
+                if b.get("interval"):
+                    at = (b["confidence"], b["confidence"])
+                    upper.plot(at, b["interval"], color=colour, alpha=0.4, linewidth=1.4)
+            accuracy = [b["accuracy"] for b in full]
+            upper.plot(x, accuracy, "o-", color=colour, markersize=3.5, linewidth=1.2, label=name)
+            total = max(1, sum(b["count"] for b in bins))
+            shares = [b["count"] / total for b in full]
+            lower.vlines(x, 0, shares, color=colour, linewidth=5, alpha=0.6)
+        upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1.02))
+        lower.set(xlabel="confidence (largest probability)", ylabel="share of images")
+        _legend(upper, len(series) + 1)
+        return _svg(figure)
+
+
+def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    if title:
+        axes.set_title(title)
+    return figure, axes
+
+
+def _legend(axes: Axes, entries: int, *, above: bool = False) -> None:
+    if above:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(entries, 4))
+    elif entries > 5:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        axes.legend(loc="best")
+
+
+def _numbers(values: Numbers) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1].rstrip() + "…"
+
+
+def _svg(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
