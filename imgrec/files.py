@@ -25,5 +25,10 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file by `written_aside`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file by `written_aside`."""
     with written_aside(path) as file:
-        file.write(text.encode())
+        file.write(content)

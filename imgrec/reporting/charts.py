@@ -142,6 +142,7 @@ def lines(
             )
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
             ticks = sorted({x for curve in curves for x in curve.x})
             if len(ticks) <= 8:
                 axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -395,7 +396,7 @@ def reliability(
     """Accuracy against confidence by bins, with how many examples each bin has below.
 
     Args:
-      before: {confidence, accuracy, count, interval} of each bin; empty ones have None.
+      before: {mean_confidence, accuracy, count, interval} of each bin; empty ones have None.
       after: likewise after temperature scaling, if there was one.
       title: "" for none.
     """
@@ -408,11 +409,11 @@ def reliability(
             [("after temperature scaling", after, AMBER)] if after else []
         )
         for name, bins, colour in series:
-            full = [b for b in bins if b["count"] and b["confidence"] is not None]
-            x = [b["confidence"] for b in full]
+            full = [b for b in bins if b["count"] and b["mean_confidence"] is not None]
+            x = [b["mean_confidence"] for b in full]
             for b in full:
                 if b.get("interval"):
-                    at = (b["confidence"], b["confidence"])
+                    at = (b["mean_confidence"], b["mean_confidence"])
                     upper.plot(at, b["interval"], color=colour, alpha=0.4, linewidth=1.4)
             accuracy = [b["accuracy"] for b in full]
             upper.plot(x, accuracy, "o-", color=colour, markersize=3.5, linewidth=1.2, label=name)

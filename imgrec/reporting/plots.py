@@ -6,6 +6,7 @@ there is no display or global state. An array goes to a metric writer as it is, 
 file by `save_png`.
 """
 
+import io
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -146,6 +147,13 @@ def save_png(array: UInt8[np.ndarray, "height width 3"], path: str | os.PathLike
     """Writes a picture, which appears under its name only when it is complete."""
     with written_aside(Path(path)) as file:
         Image.fromarray(array).save(file, format="png")
+
+
+def png(array: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """A picture as the content of a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, format="png", optimize=True)
+    return stream.getvalue()
 
 
 def _cells(counts: Integer[np.ndarray, "classes classes"], cell: int) -> Image.Image:

@@ -10,9 +10,9 @@ from imgrec.reporting import charts
 from imgrec.reporting.charts import Line
 
 BINS = [
-    {"confidence": None, "accuracy": None, "count": 0, "interval": None},
-    {"confidence": 0.55, "accuracy": 0.4, "count": 10, "interval": [0.2, 0.6]},
-    {"confidence": 0.95, "accuracy": 0.9, "count": 90, "interval": [0.8, 0.95]},
+    {"mean_confidence": None, "accuracy": None, "count": 0, "interval": None},
+    {"mean_confidence": 0.55, "accuracy": 0.4, "count": 10, "interval": [0.2, 0.6]},
+    {"mean_confidence": 0.95, "accuracy": 0.9, "count": 90, "interval": [0.8, 0.95]},
 ]
 CHARTS = {
     "lines": lambda: charts.lines(

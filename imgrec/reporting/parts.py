@@ -1,0 +1,116 @@
+"""What a page is made of: parts with a title, and in them sentences, tables and pictures."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Item = Any  # Text | Table | Picture | Details
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `faint` ones explain, others state."""
+
+    text: str
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first column names the rows."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file of the report.
+
+    Attributes:
+      name: of its file, with the suffix .svg or .png.
+      content: the file.
+      caption: what to see in it.
+      wide: it takes a row of its own.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+    caption: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Details:
+    """Items that are folded away until asked for."""
+
+    summary: str
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page.
+
+    Attributes:
+      anchor: by which it is linked to, also the section's name in `metrics.json`.
+      title: of it.
+      about: one or two sentences that say how to read it.
+      items: in their order.
+    """
+
+    anchor: str
+    title: str
+    about: str
+    items: Sequence[Item]
+
+
+def pictures(items: Sequence[Item]) -> list[Picture]:
+    """All pictures among items, folded ones included."""
+    found: list[Picture] = []
+    for item in items:
+        if isinstance(item, Picture):
+            found.append(item)
+        elif isinstance(item, Details):
+            found += pictures(item.items)
+    return found
+
+
+def percent(value: float | None, interval: Sequence[float] | None = None, digits: int = 2) -> str:
+    """A share as "91.47 % [90.9, 92.0]"; "–" where it is not known."""
+    if value is None:
+        return "–"
+    text = f"{100 * value:.{digits}f} %"
+    if interval is not None:
+        text += f" [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
+    return text
+
+
+def number(value: float | None, interval: Sequence[float] | None = None, digits: int = 3) -> str:
+    """A number as "0.214 [0.20, 0.23]"; "–" where it is not known."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    if interval is not None:
+        text += f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    return text
+
+
+def of(numbers: Numbers, name: str) -> list[float] | None:
+    """The interval of a number, where there is one."""
+    return (numbers.get("intervals") or {}).get(name)
+
+
+def notes(numbers: Numbers) -> list[Text]:
+    """What a section says of itself in words: notes, and reasons for what is not there."""
+    said = [*numbers.get("notes", ())]
+    said += [f"{name.replace('_', ' ')}: {why}" for name, why in numbers.get("reasons", {}).items()]
+    return [Text(sentence, faint=True) for sentence in dict.fromkeys(said)]
+
+
+def escaped(text: str) -> str:
+    """Text that a user may have named, fit for HTML."""
+    return html.escape(text)

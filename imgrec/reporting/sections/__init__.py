@@ -1,0 +1,1 @@
+"""One file for the sections of one subject: their numbers as sentences, tables and pictures."""

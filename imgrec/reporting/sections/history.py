@@ -1,0 +1,58 @@
+"""How a run went: loss and accuracy by step, the learning rate, and where the time went."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imgrec.reporting import charts
+from imgrec.reporting.charts import Line
+from imgrec.reporting.parts import Part, Picture
+
+_MOST_POINTS = 300
+_NAMES = {"train": "training", "validation": "validation", "validation_ema": "validation, averaged"}
+
+
+def history(lines: Sequence[Mapping[str, float]]) -> Part | None:
+    """Learning curves from the lines of `metrics.jsonl`; None where there are too few of them."""
+    items: list[Any] = []
+    for metric, label in (("loss", "loss (nats)"), ("accuracy", "accuracy")):
+        curves = []
+        for group, name in _NAMES.items():
+            steps, values = series(lines, f"{group}/{metric}")
+            if len(steps) > 1:
+                curves.append(Line(name, steps, values))
+        if curves:
+            items.append(
+                Picture(
+                    f"history_{metric}.svg",
+                    charts.lines(curves, x_label="step", y_label=label),
+                    f"The {metric} by step. Training's is the mean of each window between log lines, "
+                    "on augmented images and with whatever regularises on, so it may lie on the "
+                    "worse side of validation's.",
+                )
+            )
+    steps, rates = series(lines, "train/learning_rate")
+    if len(steps) > 1:
+        items.append(
+            Picture(
+                "history_learning_rate.svg",
+                charts.lines([Line("", steps, rates)], x_label="step", y_label="learning rate"),
+                "The learning rate by step.",
+            )
+        )
+    if not items:
+        return None
+    return Part("history", "Learning curves", "How training went.", items)
+
+
+def series(
+    lines: Sequence[Mapping[str, float]], name: str
+) -> tuple[list[float], list[float | None]]:
+    """Steps and values of one scalar, at most 300 of them at equal distances.
+
+    A run that was cut may have logged a step twice; the later line counts.
+    """
+    found = {line["step"]: line[name] for line in lines if name in line and "step" in line}
+    steps = sorted(found)
+    every = max(1, -(-len(steps) // _MOST_POINTS))
+    kept = [s for i, s in enumerate(steps) if i % every == 0 or i == len(steps) - 1]
+    return kept, [found[step] for step in kept]
