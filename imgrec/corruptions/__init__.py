@@ -17,7 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
-from imgrec.corruptions.profiles import CATEGORIES, CIFAR_C, EXTRA, IMAGENET_C, PUBLISHED
+from imgrec.corruptions.profiles import (
+    CATEGORIES,
+    CIFAR_C,
+    EXTRA,
+    IMAGENET_C,
+    PUBLISHED,
+    TINY_IMAGENET_C,
+)
 from imgrec.corruptions.severity import LEVELS, Corruption, Severity
 from imgrec.randomness import named
 
@@ -33,7 +40,11 @@ __all__ = [
     "profile_for",
 ]
 
-PROFILES: Mapping[str, Mapping[str, Corruption]] = {"cifar_c": CIFAR_C, "imagenet_c": IMAGENET_C}
+PROFILES: Mapping[str, Mapping[str, Corruption]] = {
+    "cifar_c": CIFAR_C,
+    "tiny_imagenet_c": TINY_IMAGENET_C,
+    "imagenet_c": IMAGENET_C,
+}
 
 
 def corrupt(
