@@ -110,7 +110,7 @@ def image_grid(
             f"captions in {columns} columns: expected 1 or 3 channels and a caption each."
         )
     factor = max(1, round(_THUMBNAIL / max(height, width)))
-    pixels = _to_uint8(images).repeat(factor, axis=1).repeat(factor, axis=2)
+    pixels = to_uint8(images).repeat(factor, axis=1).repeat(factor, axis=2)
     pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
     height, width = height * factor, width * factor
 
@@ -127,8 +127,8 @@ def image_grid(
         for j, line in enumerate(lines):
             draw.text(
                 (x, y + height + 4 + j * _CAPTION_LINE),
-                _cut(line, width + _GAP // 2),
-                font=_font(_CAPTION),
+                cut(line, width + _GAP // 2),
+                font=font(_CAPTION),
                 fill=INK if j == 0 else FAINT,
             )
     return np.array(sheet)
@@ -181,7 +181,7 @@ def _cells(counts: Integer[np.ndarray, "classes classes"], cell: int) -> Image.I
             draw.text(
                 (cell * (column + 0.5), cell * (row + 0.5)),
                 str(counts[row, column]),
-                font=_font(size),
+                font=font(size),
                 fill="white" if depth[row, column] > 0.55 else INK,
                 anchor="mm",
             )
@@ -201,49 +201,49 @@ def _names(class_names: Sequence[str], side: int, *, upright: bool) -> Image.Ima
         for i, name in enumerate(class_names)
         if i % every == 0
     }
-    longest = max(int(_font(size).getlength(name)) for name in names.values()) + 2
+    longest = max(int(font(size).getlength(name)) for name in names.values()) + 2
     if upright and longest < cell:
         strip = Image.new("RGB", (side, _line(size)), "white")
         draw = ImageDraw.Draw(strip)
         for i, name in names.items():
-            draw.text((cell * (i + 0.5), 0), name, font=_font(size), fill=INK, anchor="ma")
+            draw.text((cell * (i + 0.5), 0), name, font=font(size), fill=INK, anchor="ma")
         return strip
     strip = Image.new("RGB", (longest, side), "white")
     draw = ImageDraw.Draw(strip)
     for i, name in names.items():
-        draw.text((longest, cell * (i + 0.5)), name, font=_font(size), fill=INK, anchor="rm")
+        draw.text((longest, cell * (i + 0.5)), name, font=font(size), fill=INK, anchor="rm")
     return strip.rotate(90, expand=True) if upright else strip
 
 
 def _text(text: str, size: int, colour: str) -> Image.Image:
     """One line of text on white, as large as it needs to be."""
-    picture = Image.new("RGB", (int(_font(size).getlength(text)) + 2, _line(size)), "white")
-    ImageDraw.Draw(picture).text((0, 0), text, font=_font(size), fill=colour)
+    picture = Image.new("RGB", (int(font(size).getlength(text)) + 2, _line(size)), "white")
+    ImageDraw.Draw(picture).text((0, 0), text, font=font(size), fill=colour)
     return picture
 
 
 def _line(size: int) -> int:
     """The height of a line of text, with what hangs below it."""
-    return sum(_font(size).getmetrics())
+    return sum(font(size).getmetrics())
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib ships, so that it is the same on every machine."""
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def _cut(line: str, width: int) -> str:
-    """The line, or as much of it as fits, and an ellipsis."""
-    font = _font(_CAPTION)
-    if font.getlength(line) <= width:
+def cut(line: str, width: int, size: int = _CAPTION) -> str:
+    """The line in a font of that size, or as much of it as fits in the width, and an ellipsis."""
+    letters = font(size)
+    if letters.getlength(line) <= width:
         return line
-    while line and font.getlength(line + "…") > width:
+    while line and letters.getlength(line + "…") > width:
         line = line[:-1]
     return line.rstrip() + "…"
 
 
-def _to_uint8(images: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def to_uint8(images: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Floats in [0, 1] rounded to the nearest of 256 levels; uint8 as it is."""
     if images.dtype == np.uint8:
         return images
