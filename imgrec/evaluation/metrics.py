@@ -17,6 +17,8 @@ MOST_CONFUSED = 20
 # Logits are widened to float64 this many at a time.
 CHUNK = 1_000_000
 AVERAGES = ("macro", "weighted", "micro")
+# Between which a number can lie; the others lie between 0 and 1.
+BOUNDS = {"cohen_kappa": (-1.0, 1.0), "matthews": (-1.0, 1.0), "loss": (0.0, np.inf)}
 
 
 def classification(
@@ -60,19 +62,11 @@ def classification(
     Raises:
       ValueError: there are no examples, or a label or the names do not fit the logits.
     """
+    check(logits, labels, class_names)
     n, classes = logits.shape
-    if n == 0:
-        raise ValueError("No metrics can be had from 0 predictions.")
-    if len(class_names) != classes:
-        raise ValueError(f"{len(class_names)} class names were given for {classes} logits.")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"Labels from {labels.min()} to {labels.max()} do not fit {classes} logits."
-        )
-    ranked = np.where(np.isnan(logits), -np.inf, logits)
-    predicted = ranked.argmax(axis=1)
+    predicted = predictions(logits)
     by_example = {
-        "top_5_accuracy": _ranks(ranked, labels) < 5,
+        "top_5_accuracy": _ranks(logits, labels) < 5,
         "loss": negative_log_likelihood(logits, labels),
     }
     matrix = confusion_matrix(labels, predicted, classes)
@@ -108,10 +102,37 @@ def classification(
     if resamples:
         weights = bootstrap.resamples(n, seed=seed, count=resamples)
         resampled = label_scores(resampled_counts(labels, predicted, classes, weights))
+        report["resamples"] = resamples
         for name, values in by_example.items():
             resampled[name] = bootstrap.resampled_sums(values, weights) / n
-        report = _with_intervals(report, resampled) | {"resamples": resamples}
+        _add_intervals(report, resampled)
     return report
+
+
+def check(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Integer[np.ndarray, " n"],
+    class_names: Sequence[str],
+) -> None:
+    """Refuses what no metric can be computed from.
+
+    Raises:
+      ValueError: there are no examples, or a label or the names do not fit the logits.
+    """
+    n, classes = logits.shape
+    if n == 0:
+        raise ValueError("No metrics can be had from 0 predictions.")
+    if len(class_names) != classes:
+        raise ValueError(f"{len(class_names)} class names were given for {classes} logits.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"Labels from {labels.min()} to {labels.max()} do not fit {classes} logits."
+        )
+
+
+def predictions(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
+    """The class with the largest logit, the first of equal ones; nan is less than any number."""
+    return np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1)
 
 
 class Counts(NamedTuple):
@@ -172,21 +193,25 @@ def resampled_counts(
     return Counts(*(bootstrap.resampled_counts(group, classes, weights) for group in groups))
 
 
-def _with_intervals(report: dict[str, Any], resampled: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with the intervals of its numbers beside them."""
-    scalars = [name for name, values in resampled.items() if isinstance(values, np.ndarray)]
-    by_class = resampled["per_class"]
-    return report | {
-        "intervals": {name: bootstrap.interval(resampled[name]) for name in scalars},
-        **{
-            average: report[average]
-            | {"intervals": {s: bootstrap.interval(v) for s, v in resampled[average].items()}}
-            for average in AVERAGES
-        },
-        "per_class": [
-            entry | {"intervals": {s: bootstrap.interval(v[:, i]) for s, v in by_class.items()}}
-            for i, entry in enumerate(report["per_class"])
-        ],
+def _add_intervals(report: dict[str, Any], resampled: Mapping[str, Any]) -> None:
+    """Puts an interval beside each number that has resampled values."""
+    of_all = {name: v for name, v in resampled.items() if isinstance(v, np.ndarray)}
+    report["intervals"] = _intervals(report, of_all)
+    for average in AVERAGES:
+        report[average]["intervals"] = _intervals(report[average], resampled[average])
+    for i, entry in enumerate(report["per_class"]):
+        of_class = {score: v[:, i] for score, v in resampled["per_class"].items()}
+        entry["intervals"] = _intervals(entry, of_class)
+
+
+def _intervals(
+    numbers: Mapping[str, Any], resampled: Mapping[str, Float64[np.ndarray, " count"]]
+) -> dict[str, list[float] | None]:
+    return {
+        name: bootstrap.interval(
+            values, estimate=numbers[name], bounds=BOUNDS.get(name, (0.0, 1.0))
+        )
+        for name, values in resampled.items()
     }
 
 
@@ -263,6 +288,7 @@ def _ranks(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
     """How many classes come before the true one; of equal logits the first class does."""
+    logits = np.where(np.isnan(logits), -np.inf, logits)
     true = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     return np.sum((logits > true) | ((logits == true) & earlier), axis=1)

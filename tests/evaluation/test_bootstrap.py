@@ -48,6 +48,19 @@ def test_undefined_resamples_are_left_out_unless_most_are():
     assert bootstrap.interval(np.full(10, np.nan)) is None
 
 
+def test_a_shift_of_all_resamples_is_taken_back_unless_it_is_chance():
+    values = np.random.default_rng(0).normal(0.5, 0.1, 1000)
+    low, high = bootstrap.interval(values)
+    chance = values.mean() + 0.008  # two and a half standard errors
+    assert bootstrap.interval(values, estimate=chance) == [low, high]
+    shift = 0.6 - values.mean()
+    found = bootstrap.interval(values, estimate=0.6)
+    assert found == pytest.approx([low + shift, high + shift])
+    cut = bootstrap.interval(values, estimate=0.9, bounds=(0.0, 1.0))
+    assert cut == pytest.approx([low + 0.9 - values.mean(), 1])
+    assert bootstrap.interval(np.full(9, 1.0), estimate=1.0) == [1, 1]
+
+
 def test_the_interval_of_a_mean_agrees_with_scipy():
     values = np.random.default_rng(0).normal(3, 2, 400)
     found = bootstrap.mean_interval(values, bootstrap.resamples(400, count=4000))
