@@ -23,7 +23,7 @@ from imgrec import cli, console, data
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import Dataset, Split, class_map
 from imgrec.errors import UserError, unknown
-from imgrec.evaluation import predictions, sections, suite
+from imgrec.evaluation import answers, predictions, sections, suite
 from imgrec.evaluation.predictions import Predictions
 from imgrec.evaluation.subject import Subject
 from imgrec.evaluation.suite import Evaluated, Options, Report
@@ -266,6 +266,7 @@ def _write(opened: _Opened, evaluated: Evaluated, report: Report, clock: Clock) 
         if evaluated.has_validation and "validation" in vars(evaluated):
             there = opened.folder / "evaluation" / "validation" / "predictions.npz"
             predictions.save(evaluated.validation, there)
+            _calibrate(opened, evaluated.validation)
         for name, content in page.files.items():
             write_bytes(out / name, content)
         write_text(out / "report.html", page.html)
@@ -274,6 +275,23 @@ def _write(opened: _Opened, evaluated: Evaluated, report: Report, clock: Clock) 
             write_text(opened.folder / "report.html", page.html)
             _write_cards(opened, numbers)
     return numbers
+
+
+def _calibrate(opened: _Opened, validation: Predictions) -> None:
+    """Keeps beside the run what makes its answers to single images honest."""
+    spec = input_spec.read(opened.folder)
+    if spec is None or "step" not in opened.info:
+        return
+    try:
+        fitted = answers.fit(
+            validation.logits,
+            validation.label,
+            step=opened.info["step"],
+            input_digest=input_spec.digest(spec),
+        )
+    except ValueError:  # no finite logits, of which the report tells
+        return
+    answers.save(fitted, opened.folder)
 
 
 def _write_cards(opened: _Opened, numbers: Mapping[str, Any]) -> None:

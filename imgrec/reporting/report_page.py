@@ -41,7 +41,7 @@ def render(
     material: Mapping[str, Mapping[str, Any]],
     *,
     name: str,
-    history: Sequence[Mapping[str, float]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
 ) -> Page:
     """The page.
 
@@ -78,7 +78,7 @@ def render(
     return Page(html + "\n", files)
 
 
-def history(path: Path) -> list[dict[str, float]]:
+def history(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; none where it is not there, and a torn last line is left."""
     if not path.exists():
         return []

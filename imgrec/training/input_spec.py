@@ -5,6 +5,7 @@ configuration, and cannot prepare images otherwise than training's evaluation di
 """
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,12 @@ def of(experiment: Experiment, info: Info) -> InputSpec:
         # Images that all have one size already pass through such a view untouched.
         view=dataclasses.replace(view, size=height if height == width else 0),
     )
+
+
+def digest(spec: InputSpec) -> str:
+    """Twelve hex digits that two specifications share exactly when they are equal."""
+    text = json.dumps(dataclasses.asdict(spec), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write(spec: InputSpec, folder: Path) -> None:

@@ -10,13 +10,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from imgrec import config as configs
 from imgrec import data, models
-from imgrec.config import Experiment, MeshConfig
-from imgrec.data import Dataset
-from imgrec.errors import UserError
+from imgrec.config import DataConfig, Experiment, InitConfig, MeshConfig, ModelConfig
+from imgrec.data import Dataset, synsets
+from imgrec.errors import UserError, unknown
 from imgrec.evaluation.subject import Subject
 from imgrec.training import checkpoints, input_spec, resolving, weights
 from imgrec.training import mesh as meshes
 from imgrec.training.input_spec import InputSpec
+from imgrec.transfer import pretrained
+
+_BATCH = 32  # of published weights, whose images are large
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,47 @@ def open_run(
         put=lambda batch: meshes.put_batch(mesh, batch),
     )
     return Trained(folder, c, spec, subject, step=int(path.parent.name))
+
+
+def open_weights(name: str) -> Trained:
+    """Published weights by name, with the preprocessing and the class names that belong to them.
+
+    Raises:
+      UserError: no weights of this name are known, or their package is not installed.
+    """
+    weights = pretrained.named(name)
+    if weights is None:
+        raise unknown("published weights", name, pretrained.names())
+    module, variables = pretrained.load(name)
+    experiment = Experiment(
+        name=name,
+        data=DataConfig(dataset="imagenet"),
+        model=ModelConfig(name=weights.model),
+        init=InitConfig(weights=name),
+    )
+    c = resolving.resolve(experiment)
+    shape = (c.data.image_size, c.data.image_size, c.data.channels)
+    spec = InputSpec(
+        dataset=weights.trained_on,
+        class_names=synsets.class_names(),
+        image_shape=shape,
+        mean=c.augment.mean,
+        std=c.augment.std,
+        view=data.view_of(c.data, c.data.channels),
+    )
+    mesh = meshes.create(MeshConfig())
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    subject = Subject(
+        module=module,
+        variables=jax.device_put(dict(variables), everywhere),
+        mean=spec.mean,
+        std=spec.std,
+        image_shape=shape,
+        class_names=spec.class_names,
+        batch_size=_divisible(_BATCH, mesh.size),
+        put=lambda batch: meshes.put_batch(mesh, batch),
+    )
+    return Trained(Path(), c, spec, subject, step=0)
 
 
 def _divisible(batch_size: int, devices: int) -> int:

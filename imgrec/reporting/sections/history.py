@@ -11,7 +11,7 @@ _MOST_POINTS = 300
 _NAMES = {"train": "training", "validation": "validation", "validation_ema": "validation, averaged"}
 
 
-def history(lines: Sequence[Mapping[str, float]]) -> Part | None:
+def history(lines: Sequence[Mapping[str, Any]]) -> Part | None:
     """Learning curves from the lines of `metrics.jsonl`; None where there are too few of them."""
     items: list[Any] = []
     for metric, label in (("loss", "loss (nats)"), ("accuracy", "accuracy")):
@@ -25,9 +25,9 @@ def history(lines: Sequence[Mapping[str, float]]) -> Part | None:
                 Picture(
                     f"history_{metric}.svg",
                     charts.lines(curves, x_label="step", y_label=label),
-                    f"The {metric} by step. Training's is the mean of each window between log lines, "
-                    "on augmented images and with whatever regularises on, so it may lie on the "
-                    "worse side of validation's.",
+                    f"The {metric} by step. Training's is the mean of each window between log "
+                    "lines, on augmented images and with whatever regularises on, so it may lie "
+                    "on the worse side of validation's.",
                 )
             )
     steps, rates = series(lines, "train/learning_rate")
@@ -44,9 +44,7 @@ def history(lines: Sequence[Mapping[str, float]]) -> Part | None:
     return Part("history", "Learning curves", "How training went.", items)
 
 
-def series(
-    lines: Sequence[Mapping[str, float]], name: str
-) -> tuple[list[float], list[float | None]]:
+def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float | None]]:
     """Steps and values of one scalar, at most 300 of them at equal distances.
 
     A run that was cut may have logged a step twice; the later line counts.
