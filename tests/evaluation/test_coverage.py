@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from imgrec.evaluation import coverage
 
