@@ -154,9 +154,9 @@ def label_scores(counts: Counts) -> dict[str, Any]:
     correct, support, predicted = counts
     n, hits = support.sum(axis=-1), correct.sum(axis=-1)
     by_class = {
-        "precision": _ratio(correct, predicted),
-        "recall": _ratio(correct, support),
-        "f1": _ratio(2 * correct, support + predicted),
+        "precision": ratio(correct, predicted),
+        "recall": ratio(correct, support),
+        "f1": ratio(2 * correct, support + predicted),
     }
     # In a mean over classes, a ratio that is not defined counts as 0.
     filled = {score: np.nan_to_num(values) for score, values in by_class.items()}
@@ -169,8 +169,8 @@ def label_scores(counts: Counts) -> dict[str, Any]:
     return {
         "accuracy": accuracy,
         "balanced_accuracy": np.nanmean(by_class["recall"], axis=-1),
-        "cohen_kappa": _ratio(beyond, n * n - by_chance),
-        "matthews": _ratio(beyond, spread[0] * spread[1]),
+        "cohen_kappa": ratio(beyond, n * n - by_chance),
+        "matthews": ratio(beyond, spread[0] * spread[1]),
         "macro": {score: values.sum(axis=-1) / occurs for score, values in filled.items()},
         "weighted": {
             score: (values * support).sum(axis=-1) / n for score, values in filled.items()
@@ -294,7 +294,7 @@ def _ranks(
     return np.sum((logits > true) | ((logits == true) & earlier), axis=1)
 
 
-def _ratio(
+def ratio(
     numerator: Float64[np.ndarray, "*shape"] | np.float64,
     denominator: Float64[np.ndarray, "*shape"] | np.float64,
 ) -> Float64[np.ndarray, "*shape"]:
