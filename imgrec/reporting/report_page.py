@@ -15,7 +15,7 @@ import jinja2
 
 from imgrec.reporting import parts
 from imgrec.reporting.parts import Details, Numbers, Part, Picture, Table, Text, of, percent
-from imgrec.reporting.sections import classification, confidence
+from imgrec.reporting.sections import classification, confidence, groups
 from imgrec.reporting.sections import history as curves
 
 # In the order of the page. Each takes the section's numbers and its material for pictures.
@@ -25,6 +25,9 @@ _SECTIONS: Mapping[str, Callable[..., Part]] = {
     "calibration": confidence.calibration,
     "selective": confidence.selective,
     "conformal": confidence.conformal,
+    "imbalance": groups.imbalance,
+    "groups": groups.groups,
+    "label_errors": groups.label_errors,
 }
 
 

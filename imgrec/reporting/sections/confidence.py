@@ -7,12 +7,12 @@ from imgrec.reporting.charts import Line
 from imgrec.reporting.parts import Numbers, Part, Picture, Table, Text, number, of, percent
 
 _SCORES = (
-    ("nll", "negative log likelihood (nats)", 4),
-    ("brier_sum_over_classes", "Brier score", 4),
-    ("ece_equal_width_15", "calibration error, 15 bins of equal width", 4),
-    ("ece_equal_mass_15", "calibration error, 15 bins of equal counts", 4),
-    ("ece_class_wise_equal_width_15", "class-wise calibration error", 4),
-    ("mce_equal_width_15", "largest error of a bin", 4),
+    ("nll", "negative log likelihood (nats)"),
+    ("brier_sum_over_classes", "Brier score"),
+    ("ece_equal_width_15", "calibration error, 15 bins of equal width"),
+    ("ece_equal_mass_15", "calibration error, 15 bins of equal counts"),
+    ("ece_class_wise_equal_width_15", "class-wise calibration error"),
+    ("mce_equal_width_15", "largest error of a bin"),
 )
 
 
@@ -21,11 +21,16 @@ def calibration(numbers: Numbers) -> Part:
     before, after = numbers["before"], numbers["after"]
     items: list[Any] = []
     if before:
-        header = ("measure", "as trained") + (("after temperature scaling",) if after else ())
+        header = ("measure", "as trained", *(("after temperature scaling",) if after else ()))
+        header = (*header, "if calibrated")
         every = [before] + ([after] if after else [])
         rows = [
-            (name, *(number(each[key], of(each, key), digits) for each in every))
-            for key, name, digits in _SCORES
+            (
+                name,
+                *(number(each[key], of(each, key), 4) for each in every),
+                number(before["if_calibrated"].get(key), digits=4),
+            )
+            for key, name in _SCORES
         ]
         lead = before["overconfidence"]
         surer = "surer than it is right" if lead > 0 else "more modest than it need be"
@@ -34,7 +39,11 @@ def calibration(numbers: Numbers) -> Part:
                 f"On average the model is {100 * abs(lead):.2f} points {surer}: mean confidence "
                 f"{percent(before['mean_confidence'])}, accuracy {percent(before['accuracy'])}."
             ),
-            Table(header, rows),
+            Table(
+                header,
+                rows,
+                caption="If calibrated: what noise alone makes of a binned error.",
+            ),
             Picture(
                 "reliability.svg",
                 charts.reliability(

@@ -44,7 +44,7 @@ def history(lines: Sequence[Mapping[str, Any]]) -> Part | None:
     return Part("history", "Learning curves", "How training went.", items)
 
 
-def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float | None]]:
+def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[Any]]:
     """Steps and values of one scalar, at most 300 of them at equal distances.
 
     A run that was cut may have logged a step twice; the later line counts.
