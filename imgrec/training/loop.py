@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from imgrec import config
+from imgrec import config, models
 from imgrec.training import run_folder, writers
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.clock import Clock
@@ -72,7 +72,8 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
                 train_steps = {1: train_step}
                 if (several := c.train.steps_per_call) > 1:
                     train_steps[several], _ = plan.compile_step(state, batch, several)
-            run_folder.write_cost(folder, cost, total)
+            parameters = models.count_parameters({"params": plan.state.params})
+            run_folder.write_cost(folder, cost, total, parameters)
         if step == 0:
             writer.write_hparams(config.flatten(config.to_dict(c)))
             if c.log.tensorboard:

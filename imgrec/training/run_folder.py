@@ -77,10 +77,19 @@ def add_seconds(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
     return seconds
 
 
-def write_cost(folder: Path, analysis: Mapping[str, float] | None, steps: int) -> None:
-    """Writes `cost.json`: FLOPs of a step and of the run, by XLA's count before optimisation."""
+def write_cost(
+    folder: Path, analysis: Mapping[str, float] | None, steps: int, parameters: int
+) -> None:
+    """Writes `cost.json`: parameters, and FLOPs of a step and of the run.
+
+    FLOPs are XLA's count before optimisation.
+    """
     flops = (analysis or {}).get("flops")
-    cost = {"flops_per_step": flops, "flops": flops and flops * steps}
+    cost = {
+        "flops_per_step": flops,
+        "flops": flops and flops * steps,
+        "parameters": parameters,
+    }
     write_text(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
 
 

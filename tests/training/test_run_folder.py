@@ -225,8 +225,9 @@ def test_seconds_add_up_over_launches(tmp_path):
     ],
 )
 def test_cost_is_that_of_the_whole_run(tmp_path, analysis, cost):
-    run_folder.write_cost(tmp_path, analysis, 100)
-    assert json.loads((tmp_path / "cost.json").read_text()) == cost
+    run_folder.write_cost(tmp_path, analysis, 100, 61_706)
+    written = json.loads((tmp_path / "cost.json").read_text())
+    assert written == cost | {"parameters": 61_706}
 
 
 def test_the_processor_has_a_name():
