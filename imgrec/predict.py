@@ -6,11 +6,12 @@ read (the others are answered), 2 bad input, 75 stopped by a signal.
 """
 
 import csv
+import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -64,10 +65,14 @@ def _predict(given: flags.FlagValues, named: Sequence[str], shown: Console) -> i
         reject_unknown=given.reject_unknown,
         seen=explain,
     )
+    header, line = _FORMATS[given.format]
+    unread: list[Answer] = []
     with console.bar(shown) as bar:
-        unread = _FORMATS[given.format](
-            _counted(found, lambda done: bar("images", done, len(paths))), sys.stdout
-        )
+        sys.stdout.write(header)
+        for done, answer in enumerate(found, 1):
+            sys.stdout.write(line(answer))
+            unread += [answer] if answer.error else []
+            bar("images", done, len(paths))
     sys.stdout.flush()
     for answer in unread[:10]:
         shown.print(f"{answer.path} cannot be read: {answer.error}", markup=False)
@@ -102,77 +107,73 @@ def _calibration(given: flags.FlagValues, run: Trained, shown: Console) -> Calib
     return None
 
 
-def _counted(found: Iterable[Answer], done: Callable[[int], None]) -> Iterable[Answer]:
-    for i, answer in enumerate(found, 1):
-        yield answer
-        done(i)
+def _table(answer: Answer) -> str:
+    """The path, a tab, and the classes in words; nothing of what could not be read."""
+    if answer.error:
+        return ""
+    ranked = zip(answer.classes, answer.probabilities, strict=True)
+    words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in ranked)
+    if not answer.known:
+        words = f"{NONE_KNOWN} ({answer.why_not}; nearest: {words or 'none'})"
+    return f"{answer.path}\t{words}\n"
 
 
-def _table(found: Iterable[Answer], out: TextIO) -> list[Answer]:
-    """A line an image; returns those that could not be read."""
-    unread = []
-    for answer in found:
-        if answer.error:
-            unread.append(answer)
-            continue
-        ranked = zip(answer.classes, answer.probabilities, strict=True)
-        words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in ranked)
-        if not answer.known:
-            words = f"{NONE_KNOWN} ({answer.why_not}; nearest: {words or 'none'})"
-        out.write(f"{answer.path}\t{words}\n")
-    return unread
+def _json(answer: Answer) -> str:
+    """A JSON object."""
+    line: dict[str, Any] = {"path": answer.path}
+    if answer.error:
+        line["error"] = answer.error
+    else:
+        line |= {
+            "prediction": _prediction(answer),
+            "known": answer.known,
+            "confidence": answer.probabilities[0] if answer.probabilities else None,
+            "top": [
+                {"class": name, "probability": p}
+                for name, p in zip(answer.classes, answer.probabilities, strict=True)
+            ],
+            "prediction_set_95": answer.prediction_set and list(answer.prediction_set),
+        }
+        if answer.why_not:
+            line["why_not"] = answer.why_not
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def _json(found: Iterable[Answer], out: TextIO) -> list[Answer]:
-    """A JSON object a line; returns those that could not be read."""
-    unread = []
-    for answer in found:
-        line: dict[str, Any] = {"path": answer.path}
-        if answer.error:
-            unread.append(answer)
-            line["error"] = answer.error
-        else:
-            line |= {
-                "prediction": _prediction(answer),
-                "known": answer.known,
-                "confidence": answer.probabilities[0] if answer.probabilities else None,
-                "top": [
-                    {"class": name, "probability": p}
-                    for name, p in zip(answer.classes, answer.probabilities, strict=True)
-                ],
-                "prediction_set_95": answer.prediction_set and list(answer.prediction_set),
-            }
-            if answer.why_not:
-                line["why_not"] = answer.why_not
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return unread
+_COLUMNS = ("path", "prediction", "confidence", "known", "top", "prediction_set_95", "error")
 
 
-def _csv(found: Iterable[Answer], out: TextIO) -> list[Answer]:
-    """A row an image under a header; returns those that could not be read."""
-    unread = []
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(("path", "prediction", "confidence", "known", "top", "error"))
-    for answer in found:
-        if answer.error:
-            unread.append(answer)
-            table.writerow((answer.path, "", "", "", "", answer.error))
-            continue
-        top = ";".join(
-            f"{name}={p:.6f}" for name, p in zip(answer.classes, answer.probabilities, strict=True)
-        )
-        confidence = f"{answer.probabilities[0]:.6f}" if answer.probabilities else ""
-        table.writerow(
-            (answer.path, _prediction(answer), confidence, int(answer.known), top, answer.why_not)
-        )
-    return unread
+def _csv(answer: Answer) -> str:
+    """A row of `_COLUMNS`."""
+    if answer.error:
+        return _row(answer.path, "", "", "", "", "", answer.error)
+    ranked = zip(answer.classes, answer.probabilities, strict=True)
+    return _row(
+        answer.path,
+        _prediction(answer),
+        f"{answer.probabilities[0]:.6f}" if answer.probabilities else "",
+        str(int(answer.known)),
+        ";".join(f"{name}={p:.6f}" for name, p in ranked),
+        ";".join(answer.prediction_set or ()),
+        answer.why_not if not answer.classes else "",
+    )
+
+
+def _row(*values: str) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
 
 
 def _prediction(answer: Answer) -> str:
     return answer.classes[0] if answer.known else NONE_KNOWN
 
 
-_FORMATS = {"table": _table, "json": _json, "csv": _csv}
+# What comes first, and what is written of each answer.
+_FORMATS: Mapping[str, tuple[str, Callable[[Answer], str]]] = {
+    "table": ("", _table),
+    "json": ("", _json),
+    "csv": (_row(*_COLUMNS), _csv),
+}
 
 
 def _explainer(folder: str, run: Trained) -> Callable[..., None] | None:

@@ -128,3 +128,43 @@ def write_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `images/` of two classes and `run/`, trained on them for six steps and
+    evaluated; whoever changes anything takes a copy.
+    """
+    from imgrec import evaluate, main
+
+    root = tmp_path_factory.mktemp("finished")
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("ant", "bee")):
+        (root / "images" / name).mkdir(parents=True)
+        for i in range(120):
+            pixels = rng.integers(0, 128, (12, 16, 3)) + 60 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / name / f"{i}.png")
+    experiment = {
+        "data.dataset": f"folder:{root / 'images'}",
+        "data.image_size": 8,
+        "data.batch_size": 16,
+        "data.validation": "20%",
+        "data.test": "20%",
+        "model.name": "resnet8",
+        "train.duration": "6st",
+        "log.tensorboard": "false",
+    }
+    arguments = [f"--config.{name}={value}" for name, value in experiment.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGREC_CACHE", str(root / "cache"))
+        workdir = f"--workdir={root / 'run'}"
+        assert main.main(["main", "--config=configs/folder.py", *arguments, workdir]) == 0
+        assert evaluate.main(["evaluate", workdir]) == 0
+    return root
+
+
+@pytest.fixture
+def finished(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`finished_run`, with what is remembered of its images at hand."""
+    monkeypatch.setenv("IMGREC_CACHE", str(finished_run / "cache"))
+    return finished_run
