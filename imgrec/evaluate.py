@@ -23,7 +23,7 @@ from imgrec import cli, console, data
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import Dataset, Split, class_map
 from imgrec.errors import UserError, unknown
-from imgrec.evaluation import answers, predictions, sections, suite
+from imgrec.evaluation import answers, ood_data, predictions, sections, suite
 from imgrec.evaluation.predictions import Predictions
 from imgrec.evaluation.subject import Subject
 from imgrec.evaluation.suite import Evaluated, Options, Report
@@ -214,12 +214,12 @@ def _total_steps(out: Path) -> dict[str, Any]:
 
 
 def _options(given: flags.FlagValues, opened: _Opened) -> Options:
-    strange: dict[str, Split] = {}
-    if given.ood:
+    strange = {}
+    for name, other in ood_data.named(given.ood).items():
         if opened.subject is None:
             raise UserError("--ood asks the model about other images; leave out --offline.")
-        for name in given.ood:
-            raise NotImplementedError
+        shape = opened.subject.image_shape
+        strange[name] = ood_data.ood_split(other, opened.experiment.data, shape)
     return Options(
         suite=given.suite,
         seed=given.seed,
@@ -227,7 +227,8 @@ def _options(given: flags.FlagValues, opened: _Opened) -> Options:
         reference=_reference(given.reference) if given.reference else None,
         unknown=strange,
         adversarial=given.adversarial,
-        projection=given.tsne,
+        projection=given.tsne or given.suite == "full",
+        held_out=opened.dataset is not None and opened.dataset.held_out is not None,
     )
 
 
@@ -326,8 +327,11 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     text("workdir", "", "folder of the run", flag_values=given)
     text("split", "test", "test, validation or train", flag_values=given)
     text("suite", "standard", "standard, or full: corruptions, sweeps, attacks", flag_values=given)
-    flags.DEFINE_list(
-        "ood", [], "other data sets that the model should tell from its own", flag_values=given
+    text(
+        "ood",
+        "",
+        "other data sets, NAME or NAME@FOLDER with commas, to be told from its own",
+        flag_values=given,
     )
     flags.DEFINE_list("groups", [], "columns to report on; all by default", flag_values=given)
     text("reference", "", "a run whose corruption errors are the yardstick", flag_values=given)

@@ -21,7 +21,8 @@ from imgrec.data.decode import BrokenImageError
 from imgrec.data.view import View, decode
 from imgrec.errors import UserError
 from imgrec.evaluation import conformal
-from imgrec.evaluation.calibration import fit_temperature
+from imgrec.evaluation.calibration import finite_examples, fit_temperature, softmax
+from imgrec.evaluation.ood_scores import energy
 from imgrec.evaluation.subject import Subject
 from imgrec.files import write_text
 
@@ -63,9 +64,13 @@ def fit(
 ) -> Calibration:
     """Fits everything to validation predictions.
 
+    Temperature and threshold of the sets share the examples; with one number fitted to all of
+    them, what that takes from the promise is far below what chance does.
+
     Raises:
       ValueError: there are no examples with finite logits.
     """
+    (logits, labels), _ = finite_examples(logits, labels, "validation examples")
     temperature = fit_temperature(logits, labels)
     probabilities = softmax(logits, temperature)
     scores = 1 - probabilities[np.arange(len(labels)), labels]
@@ -222,22 +227,6 @@ def answer(
         why_not=why_not,
         prediction_set=held,
     )
-
-
-def softmax(
-    logits: Float[np.ndarray, "n classes"], temperature: float
-) -> Float[np.ndarray, "n classes"]:
-    """Probabilities in float64."""
-    scaled = logits.astype(np.float64) / temperature
-    likelihood = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return likelihood / likelihood.sum(axis=1, keepdims=True)
-
-
-def energy(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
-    """Log sum exp of the logits: the lower, the stranger (Liu et al. 2020, equation 4)."""
-    exact = logits.astype(np.float64)
-    most = exact.max(axis=1)
-    return most + np.log(np.exp(exact - most[:, None]).sum(axis=1))
 
 
 def _batch_size(files: int, most: int) -> int:

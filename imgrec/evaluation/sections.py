@@ -1,22 +1,28 @@
 """The sections of a report, in its order: which numbers each is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from imgrec.data import Split
 from imgrec.errors import unknown
-from imgrec.evaluation import image_columns, metrics, ranking
+from imgrec.evaluation import explanations, galleries, image_columns, metrics, odin, ranking
 from imgrec.evaluation.calibration import calibration
 from imgrec.evaluation.conformal import conformal
 from imgrec.evaluation.groups import groups
 from imgrec.evaluation.imbalance import imbalance
 from imgrec.evaluation.label_errors import label_errors
+from imgrec.evaluation.new_classes import new_classes
+from imgrec.evaluation.open_set import open_set
+from imgrec.evaluation.representations import representations
 from imgrec.evaluation.selective import selective
 from imgrec.evaluation.suite import Evaluated, Found, MissingError, Section
+from imgrec.evaluation.unseen import unseen
 
 RESAMPLES = 1000
 _SHOWN = 24  # suspects whose images are shown
+_EXPLAINED = 8  # images whose answers are explained
 _NOT_GROUPS = ("clean_label",)  # columns that tell of labels, not of images
 
 
@@ -84,6 +90,124 @@ def _label_errors(e: Evaluated) -> Found:
     return Found(found, {"images": images, "captions": captions})
 
 
+def _unseen(e: Evaluated) -> dict[str, Any]:
+    if e.split is not e.dataset.test:
+        raise MissingError("other data sets are compared with the run's own test split")
+    validation = e.validation_outputs if e.dataset.validation else None
+    return unseen(
+        train=e.train_sample,
+        validation=validation,
+        test=e.outputs,
+        ood={name: e.outputs_of(split) for name, split in e.options.unknown.items()},
+        variables=e.subject.variables,
+        odin=_odin(e, {"test": e.split, **e.options.unknown}),
+        seed=e.options.seed,
+    )
+
+
+def _open_set(e: Evaluated) -> dict[str, Any]:
+    held_out = _held_out(e)
+    return open_set(
+        train=e.train_sample,
+        validation=e.validation_outputs if e.dataset.validation else None,
+        test=e.outputs,
+        held_out=e.outputs_of(held_out),
+        held_out_names=e.dataset.info.held_out_names,
+        variables=e.subject.variables,
+        odin=_odin(e, {"test": e.split, "held_out": held_out}),
+        seed=e.options.seed,
+    )
+
+
+def _new_classes(e: Evaluated) -> dict[str, Any]:
+    held_out, more = _held_out(e), e.dataset.held_out_train
+    assert more is not None
+    return new_classes(
+        train=e.train_sample,
+        test=e.outputs,
+        held_out_train=e.outputs_of(more),
+        held_out=e.outputs_of(held_out),
+        held_out_names=e.dataset.info.held_out_names,
+        seed=e.options.seed,
+    )
+
+
+def _held_out(e: Evaluated) -> Split:
+    if e.split is not e.dataset.test or e.dataset.held_out is None:
+        raise MissingError(
+            "classes held out of training are compared with the run's own test split"
+        )
+    return e.dataset.held_out
+
+
+def _odin(e: Evaluated, splits: Mapping[str, Split]) -> Mapping[str, Any] | None:
+    if e.dataset.validation is None:
+        return None
+    return odin.measure(e.subject, e.dataset.validation, splits, e.options.seed)
+
+
+def _representations(e: Evaluated) -> dict[str, Any]:
+    if e.split.name == "train":
+        raise MissingError("each training image would be its own nearest neighbour")
+    own = e.dataset.validation is not None and e.split.name != "validation"
+    return representations(
+        train=e.train_sample,
+        validation=e.validation_outputs if own else None,
+        test=e.outputs,
+        class_names=e.class_names,
+        tsne=e.options.projection,
+        seed=e.options.seed,
+    )
+
+
+def _galleries(e: Evaluated) -> Found:
+    p = e.predictions
+    found = galleries.galleries(p.logits, p.label, features=e.outputs["features"])
+    lists = {name: found[name] for name in ("confidently_wrong", "least_certain")}
+    for name in ("prototypes", "hardest"):
+        lists[name] = [example for each in found[name] for example in each["examples"]]
+    material = {
+        name: {"images": galleries.pictures(e.split, chosen), "captions": _captions(e, chosen)}
+        for name, chosen in lists.items()
+        if chosen
+    }
+    return Found({**found, "class_names": list(e.class_names)}, material)
+
+
+def _captions(e: Evaluated, chosen: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{e.class_names[c['true']]}\n"
+        + ("right" if c["true"] == c["predicted"] else f"said {e.class_names[c['predicted']]}")
+        + f" {100 * c['confidence']:.0f} %"
+        for c in chosen
+    ]
+
+
+def _explanations(e: Evaluated) -> Found:
+    """Of the surest mistakes, and of the surest right answers to as many other classes."""
+    p = e.predictions
+    found = galleries.galleries(p.logits, p.label, count=_EXPLAINED // 2)
+    right = [c["examples"][0] for c in found["prototypes"] if c["examples"]]
+    chosen = [*found["confidently_wrong"], *right][:_EXPLAINED]
+    if not chosen:
+        raise MissingError("no image has finite logits")
+    images = galleries.pictures(e.split, chosen)
+    said = np.array([c["predicted"] for c in chosen])
+    explained = explanations.explain(e.subject, images, said)
+    material: dict[str, Any] = {
+        "images": images,
+        "captions": _captions(e, chosen),
+        "maps": explained.maps,
+        "methods": explanations.METHODS,
+    }
+    numbers = explained.summary()
+    try:
+        material["filters"] = explanations.first_filters(e.subject)
+    except explanations.Unsupported as error:
+        numbers["left_out"]["filters"] = str(error)
+    return Found(numbers, material)
+
+
 ALL = (
     Section("classification", "classification", _classification),
     Section("ranking", "ranking", _ranking),
@@ -93,4 +217,10 @@ ALL = (
     Section("imbalance", "frequent and rare classes", _imbalance),
     Section("groups", "groups of images", _groups),
     Section("label_errors", "likely label errors", _label_errors),
+    Section("representations", "features", _representations),
+    Section("unseen", "unknown images", _unseen, lambda o: bool(o.unknown)),
+    Section("open_set", "unknown classes", _open_set, lambda o: o.held_out),
+    Section("new_classes", "new classes", _new_classes, lambda o: o.held_out),
+    Section("galleries", "pictures", _galleries),
+    Section("explanations", "what answers rest on", _explanations),
 )

@@ -46,6 +46,7 @@ class Options:
       unknown: splits of other data sets, by name, which the model is to tell from its own.
       adversarial: whether attacks are mounted; always in the full suite.
       projection: also by t-SNE, which takes a minute.
+      held_out: whether the model's data set has classes that were held out of training.
     """
 
     suite: str = "standard"
@@ -55,6 +56,7 @@ class Options:
     unknown: Mapping[str, Split] = field(default_factory=dict)
     adversarial: bool = False
     projection: bool = False
+    held_out: bool = False
 
 
 class Evaluated:
@@ -86,6 +88,7 @@ class Evaluated:
         self.options = options
         self._predictions, self._validation = predictions, validation
         self._subject, self._split, self._dataset = subject, split, dataset
+        self._others: dict[int, Outputs] = {}
 
     @property
     def subject(self) -> Subject:
@@ -155,8 +158,10 @@ class Evaluated:
         return self._over(train)
 
     def outputs_of(self, split: Split) -> Outputs:
-        """Of any other split."""
-        return self._over(split)
+        """Of any other split, computed once."""
+        if id(split) not in self._others:
+            self._others[id(split)] = self._over(split)
+        return self._others[id(split)]
 
     @cached_property
     def _compute(self) -> Callable[..., Any]:

@@ -15,7 +15,14 @@ import jinja2
 
 from imgrec.reporting import parts
 from imgrec.reporting.parts import Details, Numbers, Part, Picture, Table, Text, of, percent
-from imgrec.reporting.sections import classification, confidence, groups
+from imgrec.reporting.sections import (
+    classification,
+    confidence,
+    features,
+    groups,
+    pictures,
+    unknown,
+)
 from imgrec.reporting.sections import history as curves
 
 # In the order of the page. Each takes the section's numbers and its material for pictures.
@@ -28,6 +35,12 @@ _SECTIONS: Mapping[str, Callable[..., Part]] = {
     "imbalance": groups.imbalance,
     "groups": groups.groups,
     "label_errors": groups.label_errors,
+    "representations": features.representations,
+    "unseen": unknown.unseen,
+    "open_set": unknown.open_set,
+    "new_classes": unknown.new_classes,
+    "galleries": pictures.galleries,
+    "explanations": pictures.explanations,
 }
 
 
