@@ -141,8 +141,8 @@ def open_set(numbers: Numbers) -> Part:
                 "unknown: rejected",
             ),
             rows,
-            caption=f"{numbers['n']:,} known and {numbers['n_unknown']:,} unknown test images. OSCR "
-            "is the area under the known classified rightly against the unknown accepted, at most "
+            caption=f"{numbers['n']:,} known and {numbers['n_unknown']:,} unknown images. OSCR is "
+            "the area under the known classified rightly against the unknown accepted, at most "
             "the accuracy on known classes.",
         ),
     ]
