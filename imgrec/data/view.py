@@ -1,7 +1,8 @@
 """From an image of any size to the pixels a model is given: crop, resize, channels.
 
 A `View` says how; it is the same at training and at serving time but for the random crop. All
-resizing is Pillow's, whose filters widen when they shrink an image, so there is no aliasing.
+resizing is by Pillow's filters, which widen when they shrink an image, so there is no aliasing;
+random crops of files are rounded otherwise where a faster package does it (`decode.pixels`).
 """
 
 import dataclasses
@@ -114,7 +115,7 @@ def _uniforms(word: int) -> Iterator[float]:
 
 
 def decode(encoded: bytes, view: View, word: int | None = None) -> UInt8[np.ndarray, "h w c"]:
-    """An image file as the view has it.
+    """An image file as the view has it; a random crop to within 2 of 255 (see `pixels`).
 
     Raises:
       BrokenImageError: the file is truncated, damaged, or no image.
@@ -125,6 +126,7 @@ def decode(encoded: bytes, view: View, word: int | None = None) -> UInt8[np.ndar
         view.size,
         (lambda width, height: crop_box(width, height, view, word)) if view.size else None,
         INTERPOLATIONS[view.interpolation],
+        exact=view.crop != "inception" or word is None,
     )
 
 

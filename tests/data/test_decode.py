@@ -1,4 +1,5 @@
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -135,13 +136,14 @@ JPEGS = {
 @pytest.mark.parametrize("kind", JPEGS)
 @pytest.mark.parametrize("size", [0, 5, 40])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_both_jpeg_decoders_agree_bit_for_bit(kind, size, channels, monkeypatch):
+@pytest.mark.parametrize("exact", [True, False])
+def test_both_jpeg_decoders_agree_bit_for_bit(kind, size, channels, exact, monkeypatch):
     pytest.importorskip("simplejpeg")
     image, options = JPEGS[kind]
     data = encoded(image, "JPEG", **options)
-    fast = pixels(data, channels, size)
+    fast = pixels(data, channels, size, exact=exact)
     monkeypatch.setattr(decode, "simplejpeg", None)
-    assert (fast == pixels(data, channels, size)).all()
+    assert (fast == pixels(data, channels, size, exact=exact)).all()
 
 
 def test_jpeg_at_its_own_size_is_what_pillow_decodes(decoder):
@@ -160,6 +162,88 @@ def test_what_is_cut_out_before_resizing_changes_no_bit(decoder):
             np.testing.assert_array_equal(found, np.asarray(expected))
 
 
+@pytest.fixture
+def fast_resize(monkeypatch):
+    """Counts the calls of the fast resize."""
+    pytest.importorskip("cykooz_resizer")
+    calls, resize = [], decode._fast_resize
+    monkeypatch.setattr(decode, "_fast_resize", lambda *of: (calls.append(1), resize(*of))[1])
+    return calls
+
+
+def random_parts(count):
+    """Images, grey and RGB, with a size for each and a box of it."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        width, height = (int(2 ** rng.uniform(0, 8)) for _ in range(2))
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        if i % 2:
+            image = np.array(photograph(width, height))
+        left, right = (round(width * edge, i % 3) for edge in (rng.uniform(0, 0.4), 0.9))
+        upper, lower = (round(height * edge, i % 3) for edge in (rng.uniform(0, 0.4), 1.0))
+        box = tuple(float(np.float32(edge)) for edge in (left, upper, right, lower))
+        if min(box[2] - box[0], box[3] - box[1]) > 0.1:
+            yield image[..., : (1, 3)[i % 4 // 2]], int(rng.choice([1, 3, 32, 100, 224])), box
+
+
+def test_the_fast_resize_is_within_two_of_pillows_and_unbiased(fast_resize):
+    differences = []
+    for image, size, box in random_parts(150):
+        shown = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        expected = shown.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        found = decode._fast_resize(image, size, box)
+        assert found.shape == (size, size, image.shape[2])
+        differences.append((found.astype(int) - np.asarray(expected).reshape(found.shape)).ravel())
+    assert len(fast_resize) > 100
+    difference = np.concatenate(differences)
+    assert abs(difference).max() <= 2 and (abs(difference) == 2).mean() < 1e-5
+    assert abs(difference).mean() < 0.2 and abs(difference.mean()) < 0.01
+
+
+def test_the_fast_resize_is_the_same_on_every_processor_and_in_threads(monkeypatch):
+    library = pytest.importorskip("cykooz_resizer")
+    parts = list(random_parts(60))
+    first = [decode._fast_resize(*part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        again = list(pool.map(lambda part: decode._fast_resize(*part), parts))
+
+    class Plain(library.Resizer):
+        def __init__(self):
+            super().__init__()
+            self.cpu_extensions = library.CpuExtensions.none
+
+    monkeypatch.setattr(library, "Resizer", Plain)
+    plain = [decode._fast_resize(*part) for part in parts]
+    for one, two, three in zip(first, again, plain, strict=True):
+        assert (one == two).all() and (one == three).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_only_random_bilinear_crops_are_resized_fast(kind, fast_resize, monkeypatch):
+    data = encoded(photograph(251, 187), kind)
+    random_crop = View(64, 3, "inception")
+    fast = decode_view(data, random_crop, 5)
+    decode_view(data, View(64, 1, "inception"), 5)
+    assert len(fast_resize) == 2
+
+    upright = Image.open(io.BytesIO(data)).convert("RGB")
+    for view, word in [
+        (random_crop, None),
+        (View(64, 3, "inception", interpolation="bicubic"), 5),
+        (View(64, 3, "center"), 5),
+        (View(64, 3), 5),
+    ]:
+        box = crop_box(*upright.size, view, word)
+        expected = upright.resize((64, 64), INTERPOLATIONS[view.interpolation], box=box)
+        assert (decode_view(data, view, word) == np.asarray(expected)).all()
+    decode_view(data, View(64, 4, "inception"), 5)
+    assert len(fast_resize) == 2
+
+    monkeypatch.setattr(decode, "cykooz_resizer", None)
+    without = decode_view(data, random_crop, 5)
+    assert len(fast_resize) == 2 and 0 < abs(fast.astype(int) - without).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("side", "size", "factor"),
     [(200, 50, 2), (199, 50, 1), (800, 50, 8), (799, 50, 4), (9000, 50, 8), (10, 0, 1)],
@@ -170,14 +254,15 @@ def test_a_reduced_part_keeps_twice_the_pixels(side, size, factor):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [10, 20])
-def test_reduction_changes_little(decoder, orientation, size):
+@pytest.mark.parametrize("exact", [True, False])
+def test_reduction_changes_little(decoder, orientation, size, exact):
     # 251 x 187 is no multiple of 8, so a part that is mapped wrongly shows at the border.
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(photograph(251, 187), "JPEG", quality=95, exif=exif)
     part = (8.0, 3.0, 183.0, 181.0)
     for resample in INTERPOLATIONS.values():
-        got = pixels(data, 3, size, lambda w, h: part, resample)
+        got = pixels(data, 3, size, lambda w, h: part, resample, exact=exact)
         whole = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         expected = np.asarray(whole.resize((size, size), resample, box=part))
         assert np.abs(got.astype(int) - expected).mean() < 1.5
@@ -199,7 +284,7 @@ def test_exif_orientation_is_honoured(orientation, kind, crop):
     box = crop_box(*upright.size, view, word=5)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR, box=box))
     got = decode_view(data, view, 5)
-    assert abs(got.astype(int) - expected).max() <= 1  # the two passes of a resize swap
+    assert abs(got.astype(int) - expected).max() <= 2  # the two passes of a resize swap
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
