@@ -1,7 +1,9 @@
 """Eight simulated devices, annotations checked at run time, and no warning unnoticed."""
 
 import atexit
+import copy
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -42,7 +44,11 @@ from imgrec.config import (
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    fingerprint,
+    to_dict,
 )
+from imgrec.evaluation import predictions
+from imgrec.evaluation.predictions import Predictions
 
 
 @pytest.fixture
@@ -168,3 +174,56 @@ def finished(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`finished_run`, with what is remembered of its images at hand."""
     monkeypatch.setenv("IMGREC_CACHE", str(finished_run / "cache"))
     return finished_run
+
+
+@pytest.fixture
+def write_run(tmp_path: Path, tiny: Experiment) -> Callable[..., Path]:
+    """write_run("runs/a", skill=, seed=, changes={"train.ema": 0.9}): a folder such as training
+    leaves behind, with predictions for 300 examples of 3 classes; nothing is trained.
+    """
+
+    def write(name: str, *, skill: float = 2.0, seed: int = 0, changes=None, n: int = 300) -> Path:
+        folder = tmp_path / name
+        experiment = copy.deepcopy(tiny)
+        experiment.seed = seed
+        for field, value in (changes or {}).items():
+            section, _, option = field.rpartition(".")
+            setattr(getattr(experiment, section) if section else experiment, option, value)
+        labels = np.random.default_rng(77).integers(0, 3, n).astype(np.int32)
+        logits = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
+        logits[np.arange(n), labels] += skill
+        said = Predictions(np.arange(n), labels, logits)
+        extra = {"dataset": "digits", "split": "test", "step": 60, "seed": seed}
+        predictions.write_report(folder / "evaluation" / "test", said, ["a", "b", "c"], extra)
+        lines = [
+            {
+                "step": step,
+                "train/loss": 1 / step,
+                "train/accuracy": 0.5,
+                "train/learning_rate": 0.1,
+            }
+            | {"validation/loss": 2 / step, "validation/accuracy": 1 - 1 / step}
+            | {"time/images_per_second": 100.0 * step}
+            for step in (20, 40, 60)
+        ]
+        launch = {
+            "started": "2026-01-02T03:04:05+00:00",
+            "devices": ["cpu"],
+            "git_revision": "ab12",
+        }
+        launch |= {"processor": "some CPU", "git_dirty": False, "command": "python -m imgrec.main"}
+        files = {
+            "config.json": {
+                "experiment": to_dict(experiment),
+                "fingerprint": fingerprint(experiment),
+            },
+            "cost.json": {"flops_per_step": 2e6, "flops": 1.2e8, "parameters": 61_706},
+            "seconds.json": {"step": 70.0, "compile": 5.0, "total": 75.0},
+        }
+        for file, content in files.items():
+            (folder / file).write_text(json.dumps(content))
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "launches.jsonl").write_text(json.dumps(launch) + "\n")
+        return folder
+
+    return write
