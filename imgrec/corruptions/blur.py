@@ -126,11 +126,14 @@ def glass_blur(
     width = at(severity, sigma)
     image = filters.levels(filters.gaussian(image, width, largest=max(sigma)))
 
+    far, times = at(severity, reach), at(severity, rounds)
+
     def shuffle(i: Int[Array, ""], image: Image) -> Image:
-        sources = _sources(jax.random.fold_in(key, i), *image.shape[:2], at(severity, reach))
+        draw = jax.random.fold_in(key, i)
+        sources = _sources(jax.random.randint(draw, (2, *image.shape[:2]), -far, far), far)
         pixels = image.reshape(-1, image.shape[-1])
         shuffled = pixels.at[sources].get(mode="promise_in_bounds").reshape(image.shape)
-        return jnp.where(i < at(severity, rounds), shuffled, image)
+        return jnp.where(i < times, shuffled, image)
 
     shuffled = jax.lax.fori_loop(0, max(rounds), shuffle, image)
     return jnp.clip(filters.gaussian(shuffled / 255, width, largest=max(sigma)), 0, 1)
@@ -140,16 +143,21 @@ _DOUBLINGS = 7  # a pixel's chain goes on with a probability below 1/2, so 2^7 s
 
 
 def _sources(
-    key: PRNGKeyArray, height: int, width: int, reach: Int[Array, ""]
-) -> Int[Array, " pixels"]:
+    moves: Int[Array, "2 height width"], reach: Int[Array, ""]
+) -> Int[Array, " height*width"]:
     """Where the values of a round come from: the sequential copying, solved at once.
 
     A pixel that reads one further on gets what that one has got before: the chain is followed to
-    its end, twice as far at each doubling.
+    its end, twice as far at each doubling. A border of `reach` pixels stays, but for one row and
+    column less at the bottom and on the right.
+
+    Args:
+      moves: rows and columns to each pixel's neighbour, from -reach to reach - 1.
+      reach: in pixels.
     """
+    _, height, width = moves.shape
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
     own = rows * width + columns
-    moves = jax.random.randint(key, (2, height, width), -reach, reach)
     taken = (rows > reach) & (rows <= height - reach) & (columns > reach)
     taken &= columns <= width - reach
     target = jnp.where(taken, own + moves[0] * width + moves[1], own).ravel()

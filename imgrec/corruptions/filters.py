@@ -4,7 +4,7 @@ What has a shape (the width of a kernel) is given for the strongest severity, as
 Images are float32 in [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from imgrec.corruptions.severity import Image
 
-_NEARLY = 1 / 1024  # of a level: what is that close below a whole level is taken for it
+_NEARLY = 1 / 2000  # of a level: what is that close below a whole level is taken for it
 
 
 def levels(image: Image) -> Image:
@@ -56,8 +56,8 @@ def _convolution(
     place = jnp.arange(length + taps - 1)
     tap = place[None, :] - jnp.arange(length)[:, None]
     band = jnp.where((tap >= 0) & (tap < taps), weights[jnp.clip(tap, 0, taps - 1)], 0)
-    source = np.pad(np.arange(length), taps // 2, mode=mode)
-    copies = (source[:, None] == np.arange(length)[None, :]).astype(np.float32)
+    source = jnp.pad(jnp.arange(length), taps // 2, mode=mode)
+    copies = (source[:, None] == jnp.arange(length)[None, :]).astype(jnp.float32)
     return jnp.dot(band, copies, precision="highest")
 
 
@@ -98,7 +98,7 @@ def smear(
     return jax.lax.fori_loop(0, len(step), add, jnp.zeros_like(image))
 
 
-def zoom_points(length: int, factors: Sequence[float]) -> Float[np.ndarray, "factors length"]:
+def zoom_points(length: int, factors: Iterable[float]) -> Float[np.ndarray, "factors length"]:
     """Where each pixel of a row is read from when its middle is enlarged to the whole.
 
     The middle is the least number of whole pixels that suffices; its first and last pixel stay

@@ -108,10 +108,11 @@ def _coded(plane: Plane, table: Int[Array, "8 8"]) -> Plane:
     height, width = plane.shape
     padded = jnp.pad(plane, ((0, -height % 8), (0, -width % 8)), mode="edge") - 128
     blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8).swapaxes(1, 2)
+    transform = jnp.asarray(_TRANSFORM)
     # Eight times the coefficients, then multiples of the table's entries.
-    eighths = _shifted(_TRANSFORM @ _shifted(blocks @ _TRANSFORM.T, 11), 15)
+    eighths = _shifted(transform @ _shifted(blocks @ transform.T, 11), 15)
     multiples = jnp.sign(eighths) * ((jnp.abs(eighths) + 4 * table) // (8 * table))
-    decoded = _shifted(_shifted(_TRANSFORM.T @ (multiples * table), 11) @ _TRANSFORM, 18)
+    decoded = _shifted(_shifted(transform.T @ (multiples * table), 11) @ transform, 18)
     pixels = decoded.swapaxes(1, 2).reshape(padded.shape)[:height, :width]
     return jnp.clip(pixels + 128, 0, 255)
 

@@ -69,5 +69,5 @@ def poisson(key: PRNGKeyArray, mean: Float[Array, "..."]) -> Float[Array, "..."]
         return count + (level > below), probability * few / (k + 1), below
 
     start = (jnp.zeros_like(mean), jnp.exp(-few), jnp.zeros_like(mean))
-    summed, _, _ = jax.lax.fori_loop(0, _TERMS, add, start)
+    summed, _, _ = jax.lax.fori_loop(0, _TERMS, add, start, unroll=8)
     return jnp.where(mean < _FEW, summed, jnp.floor(jnp.maximum(many, 0)))

@@ -59,8 +59,8 @@ def spatter(
 
 
 def _coloured(colour: Float[np.ndarray, "1 1 3"], image: Image) -> Float[Array, "1 1 channels"]:
-    colour = jnp.asarray(colour)
-    return colour if image.shape[-1] == 3 else luma(colour)
+    shown = jnp.asarray(colour)
+    return shown if image.shape[-1] == 3 else luma(shown)
 
 
 def _depth(drops: Layer) -> Layer:
@@ -75,8 +75,10 @@ def _windows(layer: Layer, weights: np.ndarray) -> Layer:
     """Weighted sums of 3 x 3 pixels, mirrored in the middle of the border pixels."""
     height, width = layer.shape
     padded = jnp.pad(layer, 1, mode="reflect")
-    places = [(i, j) for i in range(3) for j in range(3) if weights[i, j]]
-    return sum(float(weights[i, j]) * padded[i : i + height, j : j + width] for i, j in places)  # type: ignore[return-value]
+    total = jnp.zeros_like(layer)
+    for (i, j), weight in np.ndenumerate(weights):
+        total += float(weight) * padded[i : i + height, j : j + width]
+    return total
 
 
 _WEAK, _STRONG = 50, 150  # of the gradient, in levels

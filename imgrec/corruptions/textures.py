@@ -24,12 +24,12 @@ def plasma(
       size: of a side, a power of two.
       decay: above 1; the larger, the smoother.
     """
+    # One draw for all levels: every draw adds to the time it takes to compile.
+    draws = jax.random.uniform(key, (size * size,), minval=-1, maxval=1)
     cloud = jnp.zeros((1, 1))
     for level in range(int(math.log2(size))):
-        noise = jax.random.uniform(
-            jax.random.fold_in(key, level), (3, *cloud.shape), minval=-1, maxval=1
-        )
-        noise = noise / decay ** (2 * level)
+        points = 4**level
+        noise = draws[points : 4 * points].reshape(3, *cloud.shape) / decay ** (2 * level)
         beside, below = jnp.roll(cloud, -1, axis=1), jnp.roll(cloud, -1, axis=0)
         middle = (cloud + beside + below + jnp.roll(beside, -1, axis=0)) / 4 + noise[0]
         right = (cloud + beside + middle + jnp.roll(middle, 1, axis=0)) / 4 + noise[1]
@@ -56,18 +56,17 @@ def ice(key: PRNGKeyArray, height: int, width: int, grain: float) -> Float[Array
       width: in pixels.
       grain: pixels of the texture to one of the image, by which it is reduced.
     """
-    rows = grain * jnp.arange(height, dtype=jnp.float32)[:, None]
-    columns = grain * jnp.arange(width, dtype=jnp.float32)[None, :]
     size = 1 << math.ceil(math.log2(max(height, width)))
-    bent = 40 * plasma(named(key, "bent"), size, 1.7)[:height, :width]
-    rows, columns = rows + bent, columns - bent
+    veil = plasma(named(key, "veil"), size, 1.6)[:height, :width]
+    bent = _CRYSTAL / 2 * veil  # so that spines and barbs are not straight
+    rows = grain * jnp.arange(height, dtype=jnp.float32)[:, None] + bent
+    columns = grain * jnp.arange(width, dtype=jnp.float32)[None, :] - bent
     extent = (grain * height, grain * width)
     feathers = _feathers(named(key, "large"), rows, columns, extent, _CRYSTAL)
     feathers += 0.6 * _feathers(named(key, "small"), rows, columns, extent, _CRYSTAL / 2)
-    veil = plasma(named(key, "veil"), size, 1.5)[:height, :width]
 
     tone, tint, contrast = jax.random.uniform(named(key, "tone"), (3,))
-    luma = 0.24 + 0.4 * tone + (0.15 + 0.25 * contrast) * feathers + 0.2 * veil
+    luma = 0.26 + 0.4 * tone + (0.15 + 0.25 * contrast) * feathers + 0.2 * veil
     blue = jnp.array([-1.0, 0.0, 0.4]) * (0.02 + 0.2 * tint**3)
     return jnp.clip(luma[..., None] + blue, 0, 1)
 
@@ -81,8 +80,8 @@ def _feathers(
 ) -> Float[Array, "height width"]:
     """Brightness of crystals of about a given side, from 0 to about 1.5."""
     count = math.ceil(extent[0] / side + 1) * math.ceil(extent[1] / side + 1)
-    place = jax.random.uniform(named(key, "place"), (count, 2)) * jnp.array(extent)
-    angle = jax.random.uniform(named(key, "angle"), (count,), maxval=2 * math.pi)
+    draws = jax.random.uniform(key, (count, 3))
+    place, angle = draws[:, :2] * jnp.array(extent), 2 * math.pi * draws[:, 2]
     y = rows[..., None] - place[:, 0]
     x = columns[..., None] - place[:, 1]
     nearest = jnp.argmin(y * y + x * x, axis=-1)

@@ -61,8 +61,9 @@ def frost(
 
     A crystal of the texture is 70 pixels large; the image has one pixel for `grain` of it.
     """
-    texture = ice(key, *image.shape[:2], grain)
-    texture = texture if image.shape[-1] == 3 else luma(texture)
+    height, width, channels = image.shape
+    texture = ice(key, height, width, grain)
+    texture = texture if channels == 3 else luma(texture)
     return jnp.clip(at(severity, through) * image + at(severity, cover) * texture, 0, 1)
 
 
