@@ -79,23 +79,22 @@ def _evaluate(given: flags.FlagValues, overrides: Mapping[str, Any], shown: Cons
             folder, experiment, given, overrides, shown
         )
     options = _options(given, opened)
-    evaluated = Evaluated(
-        class_names=opened.class_names,
-        options=options,
-        predictions=opened.saved,
-        validation=opened.saved_validation,
-        subject=opened.subject,
-        split=opened.split,
-        dataset=opened.dataset,
-    )
-    with clock("forward"):
-        n = len(evaluated.predictions.label)
-    shown.print(f"{opened.info['dataset']} {opened.info['split']}: {n:,} images", markup=False)
     with console.bar(shown) as bar:
-        wanted = [s for s in sections.ALL if s.wanted(options)]
-        report = suite.run(
-            evaluated, sections.ALL, lambda s: bar(s.title, wanted.index(s), len(wanted))
+        evaluated = Evaluated(
+            class_names=opened.class_names,
+            options=options,
+            predictions=opened.saved,
+            validation=opened.saved_validation,
+            subject=opened.subject,
+            split=opened.split,
+            dataset=opened.dataset,
+            progress=bar,
         )
+        with clock("forward"):
+            n = len(evaluated.predictions.label)
+        told = f"{opened.info['dataset']} {opened.info['split']}: {n:,} images"
+        shown.print(told, markup=False)
+        report = suite.run(evaluated, sections.ALL, lambda done, of: bar("sections", done, of))
     with clock("write"):
         numbers = _write(opened, evaluated, report, clock)
     _say(opened, numbers, report, shown)
@@ -228,6 +227,7 @@ def _options(given: flags.FlagValues, opened: _Opened) -> Options:
         unknown=strange,
         adversarial=given.adversarial,
         projection=given.tsne or given.suite == "full",
+        rendered=opened.experiment.data if opened.info["dataset"] == "scenes" else None,
         held_out=opened.dataset is not None and opened.dataset.held_out is not None,
     )
 

@@ -8,21 +8,27 @@ import numpy as np
 from imgrec.data import Split
 from imgrec.errors import unknown
 from imgrec.evaluation import explanations, galleries, image_columns, metrics, odin, ranking
+from imgrec.evaluation.adversarial import adversarial
 from imgrec.evaluation.calibration import calibration
 from imgrec.evaluation.conformal import conformal
+from imgrec.evaluation.dose_response import dose_response
 from imgrec.evaluation.groups import groups
 from imgrec.evaluation.imbalance import imbalance
 from imgrec.evaluation.label_errors import label_errors
 from imgrec.evaluation.new_classes import new_classes
 from imgrec.evaluation.open_set import open_set
 from imgrec.evaluation.representations import representations
+from imgrec.evaluation.robustness import corruption_benchmark
 from imgrec.evaluation.selective import selective
-from imgrec.evaluation.suite import Evaluated, Found, MissingError, Section
+from imgrec.evaluation.suite import Evaluated, Found, MissingError, Options, Section
+from imgrec.evaluation.sweeps import sweep
 from imgrec.evaluation.unseen import unseen
 
 RESAMPLES = 1000
 _SHOWN = 24  # suspects whose images are shown
 _EXPLAINED = 8  # images whose answers are explained
+_SWEPT = 2_000  # images, at most, that every dial is turned of
+_ATTACKED = 1_000
 _NOT_GROUPS = ("clean_label",)  # columns that tell of labels, not of images
 
 
@@ -88,6 +94,45 @@ def _label_errors(e: Evaluated) -> Found:
     images = e.split.gather(np.array([s["index"] for s in shown]))["image"]
     captions = [f"{s['given']}\n{s['suggested']}? {100 * s['probability']:.0f} %" for s in shown]
     return Found(found, {"images": images, "captions": captions})
+
+
+def _robustness(e: Evaluated) -> dict[str, Any]:
+    return corruption_benchmark(
+        e.subject,
+        e.split,
+        seed=e.options.seed,
+        reference=e.options.reference,
+        progress=lambda done, total: e.progress("batches under corruptions", done, total),
+    )
+
+
+def _sweeps(e: Evaluated) -> dict[str, Any]:
+    return sweep(
+        e.subject,
+        e.part(_SWEPT),
+        seed=e.options.seed,
+        progress=lambda done, total: e.progress("batches with turned dials", done, total),
+    )
+
+
+def _adversarial(e: Evaluated) -> dict[str, Any]:
+    return adversarial(
+        e.subject,
+        e.part(_ATTACKED),
+        seed=e.options.seed,
+        progress=lambda done, total: e.progress("batches under attack", done, total),
+    )
+
+
+def _dose_response(e: Evaluated) -> dict[str, Any]:
+    assert e.options.rendered is not None
+    return dose_response(
+        e.subject,
+        e.options.rendered,
+        most=_SWEPT,
+        seed=e.options.seed,
+        progress=lambda done, total: e.progress("doses", done, total),
+    )
 
 
 def _unseen(e: Evaluated) -> dict[str, Any]:
@@ -208,6 +253,10 @@ def _explanations(e: Evaluated) -> Found:
     return Found(numbers, material)
 
 
+def _full(options: Options) -> bool:
+    return options.suite == "full"
+
+
 ALL = (
     Section("classification", "classification", _classification),
     Section("ranking", "ranking", _ranking),
@@ -217,6 +266,15 @@ ALL = (
     Section("imbalance", "frequent and rare classes", _imbalance),
     Section("groups", "groups of images", _groups),
     Section("label_errors", "likely label errors", _label_errors),
+    Section("robustness", "corrupted images", _robustness, _full),
+    Section("sweeps", "turned dials", _sweeps, _full),
+    Section(
+        "dose_response",
+        "exact doses",
+        _dose_response,
+        lambda o: _full(o) and o.rendered is not None,
+    ),
+    Section("adversarial", "attacks", _adversarial, lambda o: _full(o) or o.adversarial),
     Section("representations", "features", _representations),
     Section("unseen", "unknown images", _unseen, lambda o: bool(o.unknown)),
     Section("open_set", "unknown classes", _open_set, lambda o: o.held_out),

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imgrec.config import DataConfig
 from imgrec.data import Dataset, Split
 from imgrec.data import splits as cuts
 from imgrec.errors import UserError
@@ -47,6 +48,7 @@ class Options:
       adversarial: whether attacks are mounted; always in the full suite.
       projection: also by t-SNE, which takes a minute.
       held_out: whether the model's data set has classes that were held out of training.
+      rendered: of the model's data, where its images can be rendered again.
     """
 
     suite: str = "standard"
@@ -57,6 +59,7 @@ class Options:
     adversarial: bool = False
     projection: bool = False
     held_out: bool = False
+    rendered: DataConfig | None = None
 
 
 class Evaluated:
@@ -72,6 +75,7 @@ class Evaluated:
         subject: Subject | None = None,
         split: Split | None = None,
         dataset: Dataset | None = None,
+        progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ):
         """Computes nothing yet.
 
@@ -83,9 +87,11 @@ class Evaluated:
           subject: the model; None to work from saved predictions alone.
           split: that is evaluated.
           dataset: the model's own, for validation and training images.
+          progress: is told how far a long stage is.
         """
         self.class_names = tuple(class_names)
         self.options = options
+        self.progress = progress
         self._predictions, self._validation = predictions, validation
         self._subject, self._split, self._dataset = subject, split, dataset
         self._others: dict[int, Outputs] = {}
@@ -156,6 +162,14 @@ class Evaluated:
             chosen = cuts.stratified(train.labels(), TRAIN_SAMPLE, self.options.seed)
             train = dataclasses.replace(train, rows=train.rows[chosen])
         return self._over(train)
+
+    def part(self, most: int) -> Split:
+        """At most so many images of the split, drawn so that each class keeps its share."""
+        split = self.split
+        if len(split) <= most:
+            return split
+        chosen = cuts.stratified(split.labels(), most, self.options.seed)
+        return dataclasses.replace(split, rows=split.rows[chosen])
 
     def outputs_of(self, split: Split) -> Outputs:
         """Of any other split, computed once."""
@@ -230,20 +244,19 @@ class Report:
 
 
 def run(
-    evaluated: Evaluated, sections: Sequence[Section], shown: Callable[[Section], None]
+    evaluated: Evaluated, sections: Sequence[Section], shown: Callable[[int, int], None]
 ) -> Report:
     """Runs the sections that the options ask for, one after the other.
 
     Args:
       evaluated: what they are about.
       sections: in the order of the report.
-      shown: is told of each before it begins.
+      shown: is told how many are done, of how many.
     """
     report = Report({}, {}, {}, {}, {})
-    for section in sections:
-        if not section.wanted(evaluated.options):
-            continue
-        shown(section)
+    wanted = [section for section in sections if section.wanted(evaluated.options)]
+    for done, section in enumerate(wanted):
+        shown(done, len(wanted))
         begin = time.perf_counter()
         try:
             found = section.run(evaluated)
@@ -258,4 +271,5 @@ def run(
             if found.material:
                 report.material[section.name] = found.material
         report.seconds[section.name] = time.perf_counter() - begin
+    shown(len(wanted), len(wanted))
     return report

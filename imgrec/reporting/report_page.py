@@ -21,6 +21,7 @@ from imgrec.reporting.sections import (
     features,
     groups,
     pictures,
+    robustness,
     unknown,
 )
 from imgrec.reporting.sections import history as curves
@@ -35,6 +36,11 @@ _SECTIONS: Mapping[str, Callable[..., Part]] = {
     "imbalance": groups.imbalance,
     "groups": groups.groups,
     "label_errors": groups.label_errors,
+    "robustness": robustness.corruptions,
+    "sweeps": robustness.sweeps,
+    "dose_response": robustness.dose_response,
+    "published": robustness.published,
+    "adversarial": robustness.adversarial,
     "representations": features.representations,
     "unseen": unknown.unseen,
     "open_set": unknown.open_set,
