@@ -14,9 +14,10 @@ cropped and resized pixels; "view by Pillow", the same without the fast resize.
 
 Asked was 0.85 of "decoder", which these tools do not reach. Taking the processor time of decoding
 as 1, the fast filter alone is 0.25, its copies, the header and the crop 0.2, and reading, flipping
-and handing over from the workers 0.2 to 0.3: about 0.6 is left. libjpeg-turbo could save 0.1 by
-decoding no more than the crop (most goes to the entropy code, which has to be read down to the
-crop's last row), but no package was found that hands this on; it would make 0.6 not quite 0.65.
+and handing over 0.3 from threads and 0.5 from worker processes: 0.57 and 0.5 are left.
+libjpeg-turbo could save 0.1 by decoding no more than the crop (most goes to the entropy code,
+which has to be read down to the crop's last row), but no package was found that hands this on,
+and it would leave 0.6 and 0.53.
 
 Everything runs in one process and takes turns, and ratios are of one turn, so that a change of
 the machine's speed meets all. Before a turn is timed, what was prefetched is used up. The images
@@ -149,7 +150,9 @@ def measure(images: Path, rounds: int, batches: int, batch_size: int) -> dict[st
 
 def _take(stream: Iterator[np.ndarray], batches: int, batch_size: int) -> float:
     time.sleep(1.5)  # until the one before has filled its buffers again
-    for _ in range(4 * PREFETCHED):
+    # Two workers with queues on either side hold up to 23 batches; of 16 used up, the rest would
+    # count as made in no time.
+    for _ in range(8 * PREFETCHED):
         next(stream)
     begin = time.perf_counter()
     for _ in range(batches):
