@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from imgrec.data import Dataset, Split
 from imgrec.errors import UserError
@@ -23,17 +24,32 @@ Columns = Mapping[str, Mapping[str, int]]
 
 
 def describe(dataset: Dataset) -> tuple[dict[str, list[int]], dict[str, dict[str, dict[str, int]]]]:
-    """Of each split: images by class, and of each column images by group.
+    """Of each split: images by class; and of each column, cut into groups over all splits at once,
+    images by group.
 
-    Columns that say something else of every image have no groups and are left out.
+    Columns that say something else of every image have no groups and are left out. Of
+    `clean_label` it is told how often the label agrees with it.
     """
     splits = [dataset.train, dataset.validation, dataset.test]
-    there = [split for split in splits if split is not None]
+    there = [split for split in splits if split is not None and len(split)]
     classes = dataset.info.num_classes
     counts = {
         split.name: np.bincount(split.labels(), minlength=classes).tolist() for split in there
     }
-    return counts, {split.name: _groups(split) for split in there}
+    known = {split.name: _told(split) for split in there}
+    columns: dict[str, dict[str, dict[str, int]]] = {split.name: {} for split in there}
+    for name in dict.fromkeys(name for found in known.values() for name in found):
+        having = [split for split in known if name in known[split]]
+        values = [known[split][name] for split in having]
+        try:
+            partition = partitions.cut(name, np.concatenate(values))
+        except UserError:
+            continue
+        ends = np.cumsum([len(of_split) for of_split in values])[:-1]
+        for split, member in zip(having, np.split(partition.member, ends), strict=True):
+            sizes = np.bincount(member, minlength=len(partition.values)).tolist()
+            columns[split][name] = dict(zip(partition.values, sizes, strict=True))
+    return counts, columns
 
 
 def data_sheet(
@@ -91,16 +107,11 @@ def data_sheet(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _groups(split: Split) -> dict[str, dict[str, int]]:
-    found = {}
-    for name, values in split.columns().items():
-        try:
-            partition = partitions.cut(name, values)
-        except UserError:
-            continue
-        sizes = np.bincount(partition.member, minlength=len(partition.values)).tolist()
-        found[name] = dict(zip(partition.values, sizes, strict=True))
-    return found
+def _told(split: Split) -> dict[str, Shaped[np.ndarray, " examples"]]:
+    columns = dict(split.columns())
+    if (clean := columns.pop("clean_label", None)) is not None:
+        columns["label agrees with clean_label"] = clean == split.labels()
+    return columns
 
 
 def _composition(info: Mapping[str, Any], counts: Mapping[str, Sequence[int]]) -> str:
@@ -151,10 +162,13 @@ def _representation(columns: Mapping[str, Columns]) -> str:
             "Nothing is known of the images beyond their labels, so who or what is represented "
             "how often cannot be told."
         )
-    parts = []
+    parts, constant = [], []
     for name in names:
         there = {split: found[name] for split, found in columns.items() if name in found}
         values = dict.fromkeys(value for groups in there.values() for value in groups)
+        if len(values) == 1:
+            constant.append(f"{escaped(name)} is {escaped(next(iter(values)))}")
+            continue
         listed = list(values)[:_MOST_VALUES]
         parts.append(
             markdown.table(
@@ -164,6 +178,8 @@ def _representation(columns: Mapping[str, Columns]) -> str:
         )
         if len(listed) < len(values):
             parts.append(f"And {len(values) - len(listed)} more.")
+    if constant:
+        parts.append(f"Alike in all images: {', '.join(constant)}.")
     return "\n\n".join(parts)
 
 

@@ -71,6 +71,24 @@ def test_groups_of_a_data_set_are_counted():
     assert "| site | images of train | images of test |" in text and "| a | 23 | 7 |" in text
 
 
+def test_measurements_are_cut_at_the_same_edges_in_all_splits():
+    class Measured(Told):
+        def columns(self):
+            clean = np.where(np.arange(len(self)) < 5, 2, self.labels())
+            return {"size": np.arange(60) / 60, "camera": np.full(60, "x"), "clean_label": clean}
+
+    rows = np.arange(60)
+    source = Measured(images(60), rows % 3)
+    train, test = (Split(n, source, r) for n, r in (("train", rows[:45]), ("test", rows[45:])))
+    info = Info("own", 3, ("a", "b", "c"), (8, 8, 3), (0.5,) * 3, (0.5,) * 3, "")
+    counts, columns = data_sheet.describe(Dataset(train, None, test, info, shuffled(45)))
+    assert list(columns["train"]["size"].values()) == [15, 15, 15, 0]
+    assert list(columns["test"]["size"].values()) == [0, 0, 0, 15]
+    assert columns["train"]["label agrees with clean_label"] == {"False": 4, "True": 41}
+    text = data_sheet.data_sheet(dataclasses.asdict(info), counts, columns=columns)
+    assert "Alike in all images: camera is x." in text
+
+
 def test_identifiers_are_no_groups_and_long_lists_are_cut():
     source = Told(images(60), np.arange(60) % 3)
     split = Split("train", source, np.arange(60))
