@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from imgrec import cli, console, data
+from imgrec import cli, config, console, data
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import Dataset, Split, class_map
 from imgrec.errors import UserError, unknown
@@ -28,7 +28,7 @@ from imgrec.evaluation.predictions import Predictions
 from imgrec.evaluation.subject import Subject
 from imgrec.evaluation.suite import Evaluated, Options, Report
 from imgrec.files import write_bytes, write_text
-from imgrec.reporting import report_page
+from imgrec.reporting import cards, data_sheet, report_page, saved_run
 from imgrec.training import input_spec, run_folder, trained, xla
 from imgrec.training.clock import Clock
 
@@ -274,7 +274,7 @@ def _write(opened: _Opened, evaluated: Evaluated, report: Report, clock: Clock) 
         predictions.write_metrics(numbers, out / "metrics.json")
         if out == _out(opened.folder, "", "test"):
             write_text(opened.folder / "report.html", page.html)
-            _write_cards(opened, numbers)
+            _write_cards(opened)
     return numbers
 
 
@@ -295,9 +295,36 @@ def _calibrate(opened: _Opened, validation: Predictions) -> None:
     answers.save(fitted, opened.folder)
 
 
-def _write_cards(opened: _Opened, numbers: Mapping[str, Any]) -> None:
-    """The model card and the data sheet, from what the run and its evaluation say."""
-    del opened, numbers
+def _write_cards(opened: _Opened) -> None:
+    """The model card and the data sheet; what their owner wrote into the blanks stays."""
+    saved = saved_run.read(opened.folder, opened.experiment.name, "test")
+    spec = input_spec.read(opened.folder)
+    info = {"class_names": opened.class_names, **opened.info}
+    info |= {"name": opened.info["dataset"], "image_shape": spec and list(spec.image_shape)}
+    card = cards.model_card(
+        config.to_dict(opened.experiment),
+        info,
+        saved.metrics,  # as read back, where what is not a number is null
+        launch=saved.launches[-1] if saved.launches else None,
+        cost=saved.cost,
+        seconds=saved.seconds,
+        previous=_text(opened.folder / "model_card.md"),
+    )
+    write_text(opened.folder / "model_card.md", card)
+    if opened.dataset is not None:
+        counts, columns = data_sheet.describe(opened.dataset)
+        sheet = data_sheet.data_sheet(
+            info,
+            counts,
+            columns=columns,
+            label_errors=saved.metrics.get("label_errors"),
+            previous=_text(opened.folder / "data_sheet.md"),
+        )
+        write_text(opened.folder / "data_sheet.md", sheet)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def _say(opened: _Opened, numbers: Mapping[str, Any], report: Report, shown: Console) -> None:

@@ -79,7 +79,8 @@ def _groups(e: Evaluated) -> dict[str, Any]:
     if absent := [name for name in e.options.columns if name not in known]:
         raise unknown("column of groups", absent[0], known)
     wanted = e.options.columns or [name for name in known if name not in _NOT_GROUPS]
-    columns = {name: known[name] for name in wanted} | image_columns.derived_columns(e.split)
+    # What somebody told of the images goes before what is measured of them.
+    columns = image_columns.derived_columns(e.split) | {name: known[name] for name in wanted}
     return groups(p.logits, p.label, e.class_names, columns, seed=e.options.seed)
 
 

@@ -13,6 +13,7 @@ def render(
     title: str,
     about: str,
     shown: Sequence[Part],
+    cards: Sequence[tuple[str, str, str]] = (),
     missing: Sequence[tuple[str, str]] = (),
     missing_about: str = "",
 ) -> str:
@@ -22,6 +23,7 @@ def render(
       title: of the page, and its heading.
       about: a sentence below it.
       shown: the parts, in their order.
+      cards: (what, value, remark) of the numbers that a reader wants first.
       missing: (what, why) of what could not be had.
       missing_about: a sentence on that.
     """
@@ -36,7 +38,12 @@ def render(
     for name, kind in kinds.items():
         environment.tests[name] = lambda item, kind=kind: isinstance(item, kind)
     html = environment.from_string(_TEMPLATE).render(
-        title=title, about=about, shown=shown, missing=missing, missing_about=missing_about
+        title=title,
+        about=about,
+        cards=cards,
+        shown=shown,
+        missing=missing,
+        missing_about=missing_about,
     )
     return html + "\n"
 
@@ -60,6 +67,10 @@ h1 { margin: 0; overflow-wrap: anywhere; }
 h2 { margin: 2.6rem 0 .2rem; border-bottom: 1px solid #e3e6ea; }
 .faint, caption, figcaption { color: #69717c; } caption, figcaption { font-size: 13px; }
 caption { caption-side: bottom; text-align: left; padding-top: .3rem; max-width: 48rem; }
+.cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 1.2rem 0; }
+.card { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem 1rem; min-width: 9rem; }
+.card b { display: block; font-size: 1.5rem; font-weight: 600; }
+.card small { color: #69717c; }
 nav { margin: 1rem 0; } nav a { margin-right: .9rem; white-space: nowrap; } a { color: #3b6ea5; }
 table { border-collapse: collapse; margin: .8rem 0; } tr + tr { border-top: 1px solid #eef0f3; }
 td, th { padding: .2rem 1rem .2rem 0; text-align: left; font-variant-numeric: tabular-nums;
@@ -98,6 +109,13 @@ alt="{{ item.caption }}" data-file="{{ item.name }}">
 {%- endmacro %}
 <h1>{{ title }}</h1>
 <p class="faint">{{ about }}</p>
+{%- if cards %}
+<div class="cards">
+{%- for what, value, remark in cards %}
+<div class="card"><small>{{ what }}</small><b>{{ value }}</b><small>{{ remark }}</small></div>
+{%- endfor %}
+</div>
+{%- endif %}
 <nav>{% for part in shown %}<a href="#{{ part.anchor }}">{{ part.title }}</a>{% endfor %}
 {%- if missing %}<a href="#missing">What is missing</a>{% endif %}</nav>
 {%- for part in shown %}

@@ -4,17 +4,14 @@ Pictures are inside the file, so it can be mailed, and opened without network. A
 `metrics.json` becomes a part of the page by the function of its name in `sections`.
 """
 
-import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from imgrec.reporting import parts
-from imgrec.reporting.parts import Details, Numbers, Part, Picture, Table, Text, of, percent
+from imgrec.reporting import frame, parts
+from imgrec.reporting.parts import Numbers, Part, of, percent
 from imgrec.reporting.sections import (
     classification,
     confidence,
@@ -83,21 +80,17 @@ def render(
         shown.append(make(found, *given))
     if went := curves.history(history):
         shown.append(went)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["data_uri"] = _data_uri
-    environment.tests["text"] = lambda item: isinstance(item, Text)
-    environment.tests["table"] = lambda item: isinstance(item, Table)
-    environment.tests["picture"] = lambda item: isinstance(item, Picture)
-    environment.tests["details"] = lambda item: isinstance(item, Details)
-    html = environment.from_string(_TEMPLATE).render(
-        name=name,
-        numbers=numbers,
+    said = {name.replace("_", " "): why for name, why in missing.items()}
+    html = frame.render(
+        title=f"{name} on {numbers['dataset']}, {numbers['split']}",
+        about=_about(numbers),
         cards=_cards(numbers),
         shown=shown,
-        missing=missing,
+        missing=list(said.items()),
+        missing_about="Sections that could not be had, and why.",
     )
     files = {p.name: p.content for part in shown for p in parts.pictures(part.items)}
-    return Page(html + "\n", files)
+    return Page(html, files)
 
 
 def history(path: Path) -> list[dict[str, Any]]:
@@ -111,6 +104,17 @@ def history(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _about(numbers: Numbers) -> str:
+    """One sentence on what was evaluated."""
+    parts_of = [f"{numbers['split']} of {numbers['dataset']}"]
+    if "n" in numbers:
+        parts_of.append(f"{numbers['n']:,} images")
+    if "step" in numbers:
+        parts_of.append(f"parameters of step {numbers['step']:,}")
+    source = f" {numbers['source']}." if "source" in numbers else ""
+    return ", ".join(parts_of) + "." + source
 
 
 def _cards(numbers: Numbers) -> list[tuple[str, str, str]]:
@@ -132,92 +136,3 @@ def _cards(numbers: Numbers) -> list[tuple[str, str, str]]:
         key = "ece_equal_width_15"
         add("calibration error", calibration[key], of(calibration, key))
     return cards
-
-
-def _data_uri(picture: Picture) -> str:
-    kind = "svg+xml" if picture.name.endswith(".svg") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(picture.content).decode()}"
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ name }} on {{ numbers.dataset }}, {{ numbers.split }}</title>
-<link rel="icon" href="data:,">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222831; max-width: 1120px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { margin: 0; } h2 { margin: 2.6rem 0 .2rem; border-bottom: 1px solid #e3e6ea; }
-.faint, caption, figcaption { color: #69717c; } caption, figcaption { font-size: 13px; }
-caption { caption-side: bottom; text-align: left; padding-top: .3rem; }
-nav { margin: 1rem 0; } nav a { margin-right: .9rem; white-space: nowrap; } a { color: #3b6ea5; }
-.cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 1.2rem 0; }
-.card { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem 1rem; min-width: 9rem; }
-.card b { display: block; font-size: 1.5rem; font-weight: 600; }
-.card small { color: #69717c; }
-table { border-collapse: collapse; margin: .8rem 0; } tr + tr { border-top: 1px solid #eef0f3; }
-td, th { padding: .2rem 1rem .2rem 0; text-align: left; font-variant-numeric: tabular-nums;
-  vertical-align: top; } th { font-weight: 600; color: #69717c; }
-.items { display: flex; flex-wrap: wrap; gap: 6px 28px; align-items: flex-start; }
-.items > p { flex-basis: 100%; margin: .4rem 0; max-width: 48rem; }
-figure { margin: .6rem 0; max-width: 100%; } figure img { max-width: 100%; height: auto; }
-figure.wide { flex-basis: 100%; } figcaption { max-width: 34rem; }
-figure.wide img { max-width: min(100%, 820px); }
-details { margin: .6rem 0; flex-basis: 100%; } summary { cursor: pointer; color: #3b6ea5; }
-.missing li { margin: .2rem 0; }
-@media print { nav, summary { display: none; } details > * { display: block; } }
-</style>
-</head>
-<body>
-{%- macro show(items) %}
-<div class="items">
-{%- for item in items %}
-{%- if item is text %}
-<p{% if item.faint %} class="faint"{% endif %}>{{ item.text }}</p>
-{%- elif item is table %}
-<div><table>{% if item.caption %}<caption>{{ item.caption }}</caption>{% endif %}
-<thead><tr>{% for cell in item.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in item.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>
-{%- elif item is picture %}
-<figure{% if item.wide %} class="wide"{% endif %}><img src="{{ item | data_uri }}"
-alt="{{ item.caption }}" data-file="{{ item.name }}">
-<figcaption>{{ item.caption }}</figcaption></figure>
-{%- elif item is details %}
-<details><summary>{{ item.summary }}</summary>{{ show(item["items"]) }}</details>
-{%- endif %}
-{%- endfor %}
-</div>
-{%- endmacro %}
-<h1>{{ name }}</h1>
-<p class="faint">{{ numbers.split }} of {{ numbers.dataset }}
-{%- if numbers.n %}, {{ "{:,}".format(numbers.n) }} images{% endif %}
-{%- if numbers.step is defined %}, parameters of step {{ "{:,}".format(numbers.step) }}{% endif %}.
-{%- if numbers.source is defined %} {{ numbers.source }}.{% endif %}</p>
-<div class="cards">
-{%- for what, value, interval in cards %}
-<div class="card"><small>{{ what }}</small><b>{{ value }}</b><small>{{ interval }}</small></div>
-{%- endfor %}
-</div>
-<nav>{% for part in shown %}<a href="#{{ part.anchor }}">{{ part.title }}</a>{% endfor %}
-{%- if missing %}<a href="#missing">What is missing</a>{% endif %}</nav>
-{%- for part in shown %}
-<section id="{{ part.anchor }}">
-<h2>{{ part.title }}</h2>
-<p class="faint">{{ part.about }}</p>
-{{- show(part["items"]) }}
-</section>
-{%- endfor %}
-{%- if missing %}
-<section id="missing">
-<h2>What is missing</h2>
-<p class="faint">Sections that could not be had, and why.</p>
-<ul class="missing">{% for name, why in missing.items() %}
-<li><b>{{ name.replace("_", " ") }}</b>: {{ why }}</li>{% endfor %}</ul>
-</section>
-{%- endif %}
-</body>
-</html>
-"""
