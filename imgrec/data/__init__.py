@@ -25,23 +25,36 @@ from imgrec.data import (
     prepared,
     sampling,
     scenes,
+    shifted,
     splits,
     studies,
     tfds,
 )
-from imgrec.data.dataset import ArraySource, Dataset, Info, Official, Source, Split, Subset
+from imgrec.data.dataset import (
+    ArraySource,
+    Dataset,
+    Encoded,
+    Info,
+    Official,
+    Source,
+    Split,
+    Subset,
+)
 from imgrec.data.sampling import Sampling
-from imgrec.data.view import View, viewed, with_channels
+from imgrec.data.shifted import Shifted
+from imgrec.data.view import DecodedSource, View, ViewedSource, viewed, with_channels
 from imgrec.errors import UserError, unknown
 
 __all__ = [
     "ArraySource",
     "Dataset",
     "Info",
+    "Shifted",
     "Source",
     "Split",
     "load",
     "load_official",
+    "load_shifted",
     "names",
     "root_folder",
     "view_of",
@@ -130,10 +143,7 @@ def _seen(config: DataConfig) -> _Seen:
     official = load_official(config)
     info = official.info
     if 0 in info.image_shape and not config.image_size:
-        raise UserError(
-            f"The images of {config.dataset!r} differ in size, and a batch needs one size. Set "
-            "one with --config.data.image_size=224 (224 is usual for photographs)."
-        )
+        raise _sizes_differ(config.dataset)
     height, width, channels = info.image_shape
     if config.channels not in (0, channels):
         official = with_channels(official, config.channels)
@@ -145,6 +155,13 @@ def _seen(config: DataConfig) -> _Seen:
         viewed(official.test, view),
         None if official.validation is None else viewed(official.validation, view),
         dataclasses.replace(info, image_shape=shape),
+    )
+
+
+def _sizes_differ(name: str) -> UserError:
+    return UserError(
+        f"The images of {name!r} differ in size, and a batch needs one size. Set one with "
+        "--config.data.image_size=224 (224 is usual for photographs)."
     )
 
 
@@ -221,6 +238,45 @@ def _check_options(config: DataConfig) -> None:
             f"config.data.options.{min(config.options)}: the data set {config.dataset!r} takes no "
             f"options; only {', '.join(map(repr, _WITH_OPTIONS))} does."
         )
+
+
+def load_shifted(name: str, config: DataConfig) -> Shifted:
+    """A published shifted test set, its images as the configuration wants its own seen.
+
+    Args:
+      name: of `shifted.names`.
+      config: of the model's own data; `root` says where the set lies.
+
+    Raises:
+      UserError: no such set, its files are missing or damaged, or images of its shape cannot
+        be seen so.
+    """
+    found = shifted.load(name, root_folder(config))
+    height, width, stored = found.image_shape
+    if not config.image_size and 0 in found.image_shape:
+        raise _sizes_differ(name)
+    channels = config.channels or stored
+    if channels != stored and height:
+        raise UserError(
+            f"The images of {name!r} have {stored} channels and are not turned into {channels}, "
+            f"which config.data.channels={config.channels} of this model wants."
+        )
+    view = view_of(config, channels)
+
+    def seen(source: Source | Encoded) -> Source:
+        # Image by image, as it is read: resized copies of all parts would fill the memory.
+        if isinstance(source, Encoded):
+            return DecodedSource(source, view)
+        as_it_is = not view.size or (view.crop == "none" and view.size == height == width)
+        return source if as_it_is else ViewedSource(source, view)
+
+    shape = (config.image_size or height, config.image_size or width, channels)
+    return dataclasses.replace(
+        found,
+        parts={part: seen(source) for part, source in found.parts.items()},
+        clean=None if found.clean is None else seen(found.clean),
+        image_shape=shape,
+    )
 
 
 def view_of(config: DataConfig, channels: int) -> View:

@@ -74,6 +74,11 @@ def validation_wnids(stems: Sequence[str], folders: Sequence[Path], place: str) 
     return wnids
 
 
+def wnids() -> tuple[str, ...]:
+    """The WordNet ids of the 1000 classes of ILSVRC2012, in the order of a model's logits."""
+    return tuple(_shipped())
+
+
 def class_names(
     wnids: Sequence[str] | None = None, folders: Sequence[Path] = ()
 ) -> tuple[str, ...]:

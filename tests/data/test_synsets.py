@@ -45,3 +45,11 @@ def test_wheels_have_the_file():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["imgrec.data"]
     assert any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)
+
+
+def test_the_thousand_ids_are_in_the_order_of_the_logits():
+    wnids = synsets.wnids()
+    assert len(set(wnids)) == 1000
+    assert list(wnids) == sorted(wnids)
+    assert wnids[0] == "n01440764"
+    assert len(synsets.class_names()) == 1000
