@@ -13,14 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
+from jaxtyping import UInt8
 from rich.console import Console
 
 from imgrec import cli, console
 from imgrec.data import image_files
 from imgrec.errors import UserError, unknown
-from imgrec.evaluation import answers
+from imgrec.evaluation import answers, explanations
 from imgrec.evaluation.answers import Answer, Calibration
+from imgrec.reporting import overlays, plots
+from imgrec.reporting.overlays import Column
 from imgrec.training import input_spec, trained, xla
 from imgrec.training.trained import Trained
 
@@ -176,9 +180,34 @@ _FORMATS: Mapping[str, tuple[str, Callable[[Answer], str]]] = {
 }
 
 
-def _explainer(folder: str, run: Trained) -> Callable[..., None] | None:
-    del folder, run
-    return None
+def _explainer(
+    folder: str, run: Trained
+) -> Callable[[Path, UInt8[np.ndarray, "height width channels"], int], None] | None:
+    """What draws, for each image, what speaks for its likeliest class; None where not asked."""
+    if not folder:
+        return None
+    explainer = explanations.Explainer(run.subject, batch_size=1)
+    names = run.spec.class_names
+    taken: set[str] = set()
+
+    def draw(path: Path, image: UInt8[np.ndarray, "height width channels"], best: int) -> None:
+        found = explainer(image[None], np.array([best]))
+        sheet = overlays.explanation_sheet(
+            image[None],
+            [f"{path.name}\n{names[best]}"],
+            [
+                Column(method.title, found.maps[name], signed=method.signed)
+                for name, method in explanations.METHODS.items()
+                if name in found.maps
+            ],
+        )
+        name = path.name
+        while name in taken:  # of another folder
+            name = f"_{name}"
+        taken.add(name)
+        plots.save_png(sheet, Path(folder).expanduser() / f"{name}.png")
+
+    return draw
 
 
 def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:

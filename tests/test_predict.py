@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgrec import cli, predict
 from imgrec.data import record
@@ -74,6 +75,16 @@ def test_a_list_on_standard_input(run, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{file}\n"))
     code, out, _ = ask(capsys, f"--workdir={run / 'run'}", "-")
     assert code == 0 and out.startswith(str(file))
+
+
+def test_an_answer_can_be_explained(run, tmp_path, capsys):
+    same = [run / "images" / kind / "1.png" for kind in ("ant", "bee")]
+    code, _, _ = ask(capsys, f"--workdir={run / 'run'}", f"--explain={tmp_path / 'why'}", *same)
+    assert code == 0
+    drawn = sorted(path.name for path in (tmp_path / "why").iterdir())
+    assert drawn == ["1.png.png", "_1.png.png"]
+    with Image.open(tmp_path / "why" / "1.png.png") as picture:
+        assert picture.width > 400
 
 
 def test_without_an_evaluation_confidences_are_said_to_be_raw(run, tmp_path, capsys):
