@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ _USAGE = """usage: python -m imgrec.evaluate --workdir=RUN [FLAGS] [--data.FIELD
 """
 SPLITS = ("test", "validation", "train")
 # Fields of config.data that make a study of a training set, and are no part of evaluating.
-_STUDIES = {"mixture": (), "per_class": 0, "imbalance": 1.0, "label_noise": 0.0}
+_STUDIES: dict[str, Any] = {"mixture": (), "per_class": 0, "imbalance": 1.0, "label_noise": 0.0}
 
 
 def main(argv: list[str]) -> int:
@@ -367,7 +367,7 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     switch("tsne", False, "project features by t-SNE too, a minute", flag_values=given)
     switch("offline", False, "from saved predictions alone", flag_values=given)
     flags.DEFINE_integer("seed", 0, "of resamples and draws", lower_bound=0, flag_values=given)
-    define = {str: text, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    define: dict[Any, Callable[..., Any]] = {str: text, int: flags.DEFINE_integer, float: flags.DEFINE_float}
     fields = {f.name: f.type for f in dataclasses.fields(DataConfig) if f.type in define}
     for name, kind in fields.items():
         define[kind](f"data.{name}", None, f"as --config.data.{name}", flag_values=given)
@@ -380,15 +380,16 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
         sys.exit(0)
     rest = cli.read_flags(given, argv)
     if rest and not given.workdir:
-        given.workdir = rest.pop(0)
+        given["workdir"].value = rest.pop(0)
     if rest or not given.workdir:
         told = f"got also {' '.join(rest)}" if rest else "got none"
         raise UserError(
             f"Give the folder of one run, {told}: python -m imgrec.evaluate --workdir=runs/NAME."
         )
     for name, choices in (("split", SPLITS), ("suite", suite.SUITES)):
-        if given[name].value not in choices:
-            raise unknown(f"value of --{name}", given[name].value, choices)
+        value = str(given[name].value)
+        if value not in choices:
+            raise unknown(f"value of --{name}", value, choices)
     found = {name: given[f"data.{name}"].value for name in fields}
     return given, {name: value for name, value in found.items() if value is not None}
 

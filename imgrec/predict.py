@@ -56,15 +56,13 @@ def _predict(given: flags.FlagValues, named: Sequence[str], shown: Console) -> i
     paths = image_files.find(named, sys.stdin if "-" in named else ())
     run = _open(given, shown)
     calibration = _calibration(given, run, shown)
-    if given.top_k > len(run.spec.class_names):
-        given.top_k = len(run.spec.class_names)
     explain = _explainer(given.explain, run)
     found = answers.answers(
         run.subject,
         run.spec.view,
         paths,
         calibration=calibration,
-        top_k=given.top_k,
+        top_k=min(given.top_k, len(run.spec.class_names)),
         reject_below=given.reject_below,
         reject_unknown=given.reject_unknown,
         seen=explain,

@@ -1,5 +1,6 @@
 """The sections of a report, in its order: which numbers each is made of."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,10 +68,9 @@ def _conformal(e: Evaluated) -> dict[str, Any]:
 def _imbalance(e: Evaluated) -> dict[str, Any]:
     p = e.predictions
     counts = np.bincount(e.dataset.train.labels(), minlength=len(e.class_names))
-    try:
+    given: tuple[Any, ...] = ()
+    with contextlib.suppress(MissingError):
         given = (e.validation.logits, e.validation.label)
-    except MissingError:
-        given = (None, None)
     return imbalance(p.logits, p.label, e.class_names, counts, *given, seed=e.options.seed)
 
 
@@ -93,7 +93,7 @@ def _label_errors(e: Evaluated) -> Found:
     if not shown:
         return Found(found)
     images = e.split.gather(np.array([s["index"] for s in shown]))["image"]
-    captions = [f"{s['given']}\n{s['suggested']}? {100 * s['probability']:.0f} %" for s in shown]
+    captions = [f"{s['given']}\n{s['suggested']}?\n{100 * s['probability']:.0f} %" for s in shown]
     return Found(found, {"images": images, "captions": captions})
 
 
@@ -224,7 +224,7 @@ def _captions(e: Evaluated, chosen: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"{e.class_names[c['true']]}\n"
         + ("right" if c["true"] == c["predicted"] else f"said {e.class_names[c['predicted']]}")
-        + f" {100 * c['confidence']:.0f} %"
+        + f"\n{100 * c['confidence']:.0f} %"
         for c in chosen
     ]
 
@@ -249,7 +249,7 @@ def _explanations(e: Evaluated) -> Found:
     numbers = explained.summary()
     try:
         material["filters"] = explanations.first_filters(e.subject)
-    except explanations.Unsupported as error:
+    except explanations.UnsupportedError as error:
         numbers["left_out"]["filters"] = str(error)
     return Found(numbers, material)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imgrec import data
 from imgrec.config import Experiment
@@ -78,7 +79,10 @@ def read(folder: Path) -> InputSpec | None:
         return None
     try:
         saved = json.loads(path.read_text())
-        view = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["view"].items()}
+        view: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in saved["view"].items()
+        }
         return InputSpec(
             dataset=saved["dataset"],
             class_names=tuple(saved["class_names"]),

@@ -161,4 +161,4 @@ def ranking(numbers: Numbers) -> Part:
 
 
 def _named(curve: Numbers) -> str:
-    return {"micro": "all pairs", "macro": "mean"}.get(curve["kind"], curve["name"])
+    return {"micro": "all pairs", "macro": "mean"}.get(curve["kind"]) or curve["name"]

@@ -223,7 +223,8 @@ def adversarial(numbers: Numbers) -> Part:
     epsilons = numbers["epsilons"]
     grey = max(epsilons) > 0.05
     names = [f"{e:g}" if grey else f"{255 * e:g}/255" for e in epsilons]
-    rows = [("none", *(percent(numbers["clean_accuracy"], of(numbers, "clean_accuracy"), 1),) * 2)]
+    clean = percent(numbers["clean_accuracy"], of(numbers, "clean_accuracy"), 1)
+    rows: list[tuple[str, ...]] = [("none", clean, clean)]
     rows += [
         (
             name,

@@ -208,8 +208,8 @@ def new_classes(numbers: Numbers) -> Part:
                             kind,
                             shots,
                             [each[f"{kind}_accuracy"] for each in drawn],
-                            [(of(each, f"{kind}_accuracy") or [None])[0] for each in drawn],
-                            [(of(each, f"{kind}_accuracy") or [None])[-1] for each in drawn],
+                            [_bounds(each, kind)[0] for each in drawn],
+                            [_bounds(each, kind)[1] for each in drawn],
                         )
                         for kind in kinds
                     ],
@@ -228,3 +228,8 @@ def new_classes(numbers: Numbers) -> Part:
         f"The held-out classes ({names}) are added from a few images each.",
         [*items, *parts.notes(numbers)],
     )
+
+
+def _bounds(added: Numbers, kind: str) -> tuple[float | None, float | None]:
+    low, high = of(added, f"{kind}_accuracy") or (None, None)
+    return low, high
