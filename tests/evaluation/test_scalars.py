@@ -11,7 +11,7 @@ def test_numbers_come_with_intervals_or_reasons():
     scalars = Scalars(weights)
     scalars.mean("share", values)
     scalars.mean("loss", np.array([1.0, np.inf] * 25))
-    scalars.set("error", 0.25, (0.1, np.float32(0.5)))
+    scalars.set("error", 0.25, (0.1, np.float64(0.5)))
     scalars.set("nothing", float("nan"), [float("nan")] * 2)
     scalars.lack("relative", "no reference")
     found = scalars.report()
