@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
@@ -24,10 +24,6 @@ _TITLE_LINES = 3
 _BAR = (160, 10)
 _FILTERS = 64
 _FILTER_SIDE = 56
-
-# Magma without its darkest fifth, which nobody can tell from a dark image.
-_HEAT = colormaps["magma"]
-_SIGNED = colormaps["RdBu_r"]
 
 
 @dataclass(frozen=True)
@@ -119,14 +115,14 @@ def overlay(
     grey = to_uint8(image).astype(np.float64).mean(axis=-1, keepdims=True) / 255
     if not signed:
         depth = np.clip(values, 0, 1).astype(np.float64)
-        colour = _HEAT(0.25 + 0.75 * depth)[..., :3]
+        colour = _glow(depth)
         opacity = 0.85 * np.sqrt(depth)[..., None]
         return to_uint8(colour * opacity + grey * (1 - opacity))
-    high = np.quantile(np.abs(values), 0.99)
-    # Where less than that is not 0, the largest value gives the scale.
-    high = high if high > 0 else np.abs(values).max()
-    depth = np.clip(values / high, -1, 1) if high > 0 else np.zeros_like(values)
-    colour = _SIGNED(0.5 + 0.5 * depth.astype(np.float64))[..., :3]
+    strength = np.abs(values.astype(np.float64))
+    # Where fewer pixels than that are not 0, the largest gives the scale.
+    high = np.quantile(strength, 0.99) or strength.max() or 1.0
+    depth = np.clip(values / high, -1, 1).astype(np.float64)
+    colour = _red_or_blue(depth)
     opacity = np.sqrt(np.abs(depth))[..., None]
     return to_uint8(colour * opacity + (0.55 + 0.45 * grey) * (1 - opacity))
 
@@ -156,6 +152,16 @@ def filter_sheet(
         y, x = gap + i // across * (height + gap), gap + i % across * (width + gap)
         sheet[y : y + height, x : x + width] = picture
     return sheet
+
+
+def _glow(depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape 3"]:
+    """The colour of a height in [0, 1]: magma less its darkest, which dark images have too."""
+    return colormaps["magma"](0.25 + 0.75 * depth)[..., :3]
+
+
+def _red_or_blue(depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape 3"]:
+    """The colour of a value in [-1, 1]: white at 0; not as far as the ends, which are both dark."""
+    return colormaps["RdBu_r"](0.5 + 0.4 * depth)[..., :3]
 
 
 def _size(height: int, width: int) -> tuple[int, int]:
@@ -197,9 +203,8 @@ def _legend(sheet: Image.Image, corner: tuple[int, int], signs: set[bool]) -> No
     x, y = corner
     for signed in sorted(signs):
         ends = ("against the class", "for it") if signed else ("nothing", "most")
-        ramp = np.linspace(0, 1, _BAR[0])
-        depth = ramp if signed else 0.25 + 0.75 * ramp
-        colours = to_uint8((_SIGNED if signed else _HEAT)(depth)[:, :3])
+        ramp = np.linspace(-1 if signed else 0, 1, _BAR[0])
+        colours = to_uint8((_red_or_blue if signed else _glow)(ramp))
         bar = np.broadcast_to(colours, (_BAR[1], *colours.shape))
         label = font(_TEXT)
         draw.text((x, y), ends[0], font=label, fill=FAINT)
