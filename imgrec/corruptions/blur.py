@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from imgrec.corruptions import filters
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 
 
 def gaussian_blur(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, sigma: Sequence[float]
+    image: Image, key: PRNGKeyArray, severity: Severity, *, sigma: Constants
 ) -> Image:
     """Convolved with a Gaussian of standard deviation `sigma`."""
     return filters.gaussian(image, at(severity, sigma), largest=max(sigma))
@@ -27,8 +27,8 @@ def defocus_blur(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    radius: Sequence[float],
-    sigma: Sequence[float],
+    radius: Constants,
+    sigma: Constants,
 ) -> Image:
     """Convolved with a disc, whose edge is smoothed by a Gaussian of 3 or 5 pixels."""
     kernel = at(severity, _discs(radius, sigma))
@@ -44,7 +44,7 @@ def defocus_blur(
     return jnp.clip(blurred[:, 0].transpose(1, 2, 0), 0, 1)
 
 
-def _discs(radii: Sequence[float], sigmas: Sequence[float]) -> Float[np.ndarray, "levels k k"]:
+def _discs(radii: Constants, sigmas: Constants) -> Float[np.ndarray, "levels k k"]:
     """One kernel a severity, all of the size of the largest, without margins of zeros."""
     kernels = [_disc(radius, sigma) for radius, sigma in zip(radii, sigmas, strict=True)]
     size = max(map(len, kernels))
@@ -53,7 +53,7 @@ def _discs(radii: Sequence[float], sigmas: Sequence[float]) -> Float[np.ndarray,
     return table[:, margin : size - margin, margin : size - margin]
 
 
-def _disc(radius: float, sigma: float) -> Float[np.ndarray, "k k"]:
+def _disc(radius: int | float, sigma: int | float) -> Float[np.ndarray, "k k"]:
     reach, taps = (8, 3) if radius <= 8 else (int(radius), 5)
     squares = np.arange(-reach, reach + 1) ** 2
     disc = (squares[:, None] + squares[None, :] <= radius**2).astype(np.float64)
@@ -75,7 +75,7 @@ def motion_blur(
     severity: Severity,
     *,
     radius: Sequence[int],
-    sigma: Sequence[float],
+    sigma: Constants,
 ) -> Image:
     """Smeared in a direction up to 45 degrees from the horizontal."""
     degrees = jax.random.uniform(key, minval=-45, maxval=45)
@@ -89,8 +89,8 @@ def zoom_blur(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    stop: Sequence[float],
-    step: Sequence[float],
+    stop: Constants,
+    step: Constants,
 ) -> Image:
     """The mean of the image and its enlargements by 1, 1 + step, ... below `stop`."""
     factors = [np.arange(1, *ends) for ends in zip(stop, step, strict=True)]
@@ -113,7 +113,7 @@ def glass_blur(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    sigma: Sequence[float],
+    sigma: Constants,
     reach: Sequence[int],
     rounds: Sequence[int],
 ) -> Image:

@@ -4,26 +4,20 @@ Three of Hendrycks and Dietterich (2019, arXiv:1903.12261). Brightness and satur
 of the HSV cone; as neither turns the hue, no hue is computed.
 """
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 
 
-def brightness(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, shift: Sequence[float]
-) -> Image:
+def brightness(image: Image, key: PRNGKeyArray, severity: Severity, *, shift: Constants) -> Image:
     """The value of HSV, the largest of the channels, raised by `shift`, at most to 1."""
     value = image.max(axis=-1, keepdims=True)
     raised = jnp.minimum(value + at(severity, shift), 1)
     return jnp.where(value > 0, image * (raised / jnp.maximum(value, 1e-6)), raised)
 
 
-def contrast(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, factor: Sequence[float]
-) -> Image:
+def contrast(image: Image, key: PRNGKeyArray, severity: Severity, *, factor: Constants) -> Image:
     """Distances from each channel's mean times `factor`."""
     mean = image.mean(axis=(0, 1), keepdims=True)
     return jnp.clip((image - mean) * at(severity, factor) + mean, 0, 1)
@@ -34,8 +28,8 @@ def saturate(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    factor: Sequence[float],
-    shift: Sequence[float],
+    factor: Constants,
+    shift: Constants,
 ) -> Image:
     """The saturation of HSV times `factor` plus `shift`, at most 1.
 

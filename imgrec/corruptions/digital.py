@@ -3,15 +3,13 @@
 Two of Hendrycks and Dietterich (2019, arXiv:1903.12261); JPEG is in `imgrec.corruptions.jpeg`.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from imgrec.corruptions import filters
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 from imgrec.randomness import named
 
 
@@ -20,9 +18,9 @@ def elastic_transform(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    strength: Sequence[float],
-    sigma: Sequence[float],
-    affine: Sequence[float],
+    strength: Constants,
+    sigma: Constants,
+    affine: Constants,
 ) -> Image:
     """A random affine map, then a displacement that is smooth noise.
 
@@ -71,9 +69,7 @@ def _moved_back(
     return (by_x[1] * y - by_x[0] * x) / area, (by_y[0] * x - by_y[1] * y) / area
 
 
-def pixelate(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, share: Sequence[float]
-) -> Image:
+def pixelate(image: Image, key: PRNGKeyArray, severity: Severity, *, share: Constants) -> Image:
     """Reduced to `share` of its side and enlarged again, by Pillow's box filter.
 
     In whole levels, rounded after either axis, as Pillow does: the result is Pillow's.
@@ -86,7 +82,7 @@ def pixelate(
 
 
 def _boxes(
-    length: int, shares: Sequence[float]
+    length: int, shares: Constants
 ) -> tuple[Int[np.ndarray, "levels length"], Int[np.ndarray, "levels length"]]:
     """First and end of the pixels that each pixel of a row becomes the mean of."""
     first, end = [], []

@@ -11,22 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from imgrec.corruptions.severity import Image
+from imgrec.corruptions.severity import Image, Number
 
 _NEARLY = 1 / 2000  # of a level: what is that close below a whole level is taken for it
 
 
-def levels(image: Image) -> Image:
+def levels(image: Float[Array, "..."]) -> Float[Array, "..."]:
     """Whole numbers from 0 to 255, cut off as a cast to uint8 does, as float32."""
     return jnp.floor(jnp.clip(255 * image + _NEARLY, 0, 255))
 
 
 def gaussian(
     image: Image,
-    sigma: float | Float[Array, ""],
+    sigma: Number,
     *,
-    largest: float,
-    truncate: float = 4.0,
+    largest: int | float,
+    truncate: int = 4,
     mode: str = "edge",
 ) -> Image:
     """The image convolved with a Gaussian that is cut off at `truncate` standard deviations.
@@ -65,7 +65,7 @@ def smear(
     image: Image,
     degrees: Float[Array, ""],
     radius: Int[Array, ""],
-    sigma: Float[Array, ""],
+    sigma: Number,
     *,
     longest: int,
 ) -> Image:
@@ -98,7 +98,7 @@ def smear(
     return jax.lax.fori_loop(0, len(step), add, jnp.zeros_like(image))
 
 
-def zoom_points(length: int, factors: Iterable[float]) -> Float[np.ndarray, "factors length"]:
+def zoom_points(length: int, factors: Iterable[int | float]) -> Float[np.ndarray, "factors length"]:
     """Where each pixel of a row is read from when its middle is enlarged to the whole.
 
     The middle is the least number of whole pixels that suffices; its first and last pixel stay

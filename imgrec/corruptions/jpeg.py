@@ -81,7 +81,7 @@ def _to_colours(luma: Plane, blue: Plane, red: Plane) -> Int[Array, "height widt
     return jnp.clip(luma[..., None] + jnp.stack(differences, axis=-1), 0, 255)
 
 
-def _halved(plane: Plane) -> Plane:
+def _halved(plane: Plane) -> Int[Array, "rows columns"]:
     """Means of 2 x 2 pixels; halves are rounded down and up in turn, from the left."""
     height, width = plane.shape
     # The last column is repeated to the end of its block before the means, the last row after.
@@ -91,7 +91,7 @@ def _halved(plane: Plane) -> Plane:
     return (sums + 1 + jnp.arange(sums.shape[1]) % 2) >> 2
 
 
-def _doubled(plane: Plane) -> Plane:
+def _doubled(plane: Plane) -> Int[Array, "rows columns"]:
     """Twice the resolution: each pixel 3/4 of the nearest and 1/4 of the next, on either axis."""
     above = jnp.concatenate([plane[:1], plane[:-1]])
     below = jnp.concatenate([plane[1:], plane[-1:]])

@@ -4,17 +4,15 @@ The four of Hendrycks and Dietterich (2019, arXiv:1903.12261), every channel of 
 itself. Each takes its table of constants, one row for each severity.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 
 
 def gaussian_noise(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, scale: Sequence[float]
+    image: Image, key: PRNGKeyArray, severity: Severity, *, scale: Constants
 ) -> Image:
     """Normal noise of standard deviation `scale` added."""
     noise = jax.random.normal(key, image.shape)
@@ -22,7 +20,7 @@ def gaussian_noise(
 
 
 def speckle_noise(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, scale: Sequence[float]
+    image: Image, key: PRNGKeyArray, severity: Severity, *, scale: Constants
 ) -> Image:
     """Normal noise added whose standard deviation is `scale` times the pixel."""
     noise = jax.random.normal(key, image.shape)
@@ -30,16 +28,14 @@ def speckle_noise(
 
 
 def impulse_noise(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, amount: Sequence[float]
+    image: Image, key: PRNGKeyArray, severity: Severity, *, amount: Constants
 ) -> Image:
     """A share `amount` of the values replaced by 0 or 1, which are equally likely."""
     share, draw = at(severity, amount), jax.random.uniform(key, image.shape)
     return jnp.where(draw < share / 2, 0.0, jnp.where(draw < share, 1.0, image))
 
 
-def shot_noise(
-    image: Image, key: PRNGKeyArray, severity: Severity, *, photons: Sequence[float]
-) -> Image:
+def shot_noise(image: Image, key: PRNGKeyArray, severity: Severity, *, photons: Constants) -> Image:
     """What a sensor counts to which white sends `photons` on average."""
     most = at(severity, photons)
     return jnp.clip(poisson(key, image * most) / most, 0, 1)
@@ -63,7 +59,7 @@ def poisson(key: PRNGKeyArray, mean: Float[Array, "..."]) -> Float[Array, "..."]
     few = jnp.minimum(mean, _FEW)
     level = jax.scipy.special.ndtr(w)
 
-    def add(k: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def add(k: Int[Array, ""], state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count, probability, below = state
         below = below + probability
         return count + (level > below), probability * few / (k + 1), below

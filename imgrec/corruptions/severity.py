@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, Shaped
 
 Image = Float[Array, "height width channels"]  # of 1 or 3 channels, in [0, 1]
+Number = int | float | Real[Array, ""]
+Constants = Sequence[int | float]  # one for each severity
 Severity = int | Int[Array, ""]  # from 1 to LEVELS
 Corruption = Callable[[Image, PRNGKeyArray, Severity], Image]
 
@@ -18,7 +20,7 @@ LEVELS = 5
 
 
 def at(
-    severity: Severity, constants: Sequence[float] | Sequence[Sequence[float]] | np.ndarray
+    severity: Severity, constants: Constants | Shaped[np.ndarray, "levels ..."]
 ) -> Shaped[Array, "..."]:
     """The row for a severity of a table with one row for each."""
     table = np.asarray(constants)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from imgrec.corruptions import filters
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 from imgrec.corruptions.weather import luma
 
 Layer = Float[Array, "height width"]
@@ -27,11 +27,11 @@ def spatter(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    mean: Sequence[float],
-    scale: Sequence[float],
-    sigma: Sequence[float],
-    threshold: Sequence[float],
-    strength: Sequence[float],
+    mean: Constants,
+    scale: Constants,
+    sigma: Constants,
+    threshold: Constants,
+    strength: Constants,
     mud: Sequence[int],
 ) -> Image:
     """Drops where smoothed noise exceeds a threshold, of water or (where `mud` is 1) of mud.
@@ -120,7 +120,9 @@ def _edges(drops: Layer) -> Bool[Array, "height width"]:
     )
     weak = crest & (gradient > _WEAK)
 
-    def follow(_: int, edges: Bool[Array, "height width"]) -> Bool[Array, "height width"]:
+    def follow(
+        _: Int[Array, ""], edges: Bool[Array, "height width"]
+    ) -> Bool[Array, "height width"]:
         grown = jax.lax.reduce_window(edges, False, jax.lax.bitwise_or, (3, 3), (1, 1), "SAME")
         return weak & grown
 

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from imgrec.corruptions.severity import Number
 from imgrec.randomness import named
 
 
-def plasma(
-    key: PRNGKeyArray, size: int, decay: float | Float[Array, ""]
-) -> Float[Array, "size size"]:
+def plasma(key: PRNGKeyArray, size: int, decay: Number) -> Float[Array, "size size"]:
     """A cloud from 0 to 1 that wraps around, by the diamond-square algorithm.
 
     Each doubling of the resolution puts a point into the middle of every four, first on the
@@ -43,7 +42,9 @@ def plasma(
 _CRYSTAL = 70.0  # side, in pixels of the texture, of the square that holds one crystal
 
 
-def ice(key: PRNGKeyArray, height: int, width: int, grain: float) -> Float[Array, "height width 3"]:
+def ice(
+    key: PRNGKeyArray, height: int, width: int, grain: int | float
+) -> Float[Array, "height width 3"]:
     """Ice on a window pane: feathers of crystals at two scales, under a bluish tone.
 
     A point belongs to the nearest crystal, which has a direction: barbs leave its spine on
@@ -61,7 +62,7 @@ def ice(key: PRNGKeyArray, height: int, width: int, grain: float) -> Float[Array
     bent = _CRYSTAL / 2 * veil  # so that spines and barbs are not straight
     rows = grain * jnp.arange(height, dtype=jnp.float32)[:, None] + bent
     columns = grain * jnp.arange(width, dtype=jnp.float32)[None, :] - bent
-    extent = (grain * height, grain * width)
+    extent = (float(grain * height), float(grain * width))
     feathers = _feathers(named(key, "large"), rows, columns, extent, _CRYSTAL)
     feathers += 0.6 * _feathers(named(key, "small"), rows, columns, extent, _CRYSTAL / 2)
 

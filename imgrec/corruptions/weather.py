@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from imgrec.corruptions import filters
-from imgrec.corruptions.severity import Image, Severity, at
+from imgrec.corruptions.severity import Constants, Image, Severity, at
 from imgrec.corruptions.textures import ice, plasma
 from imgrec.randomness import named
 
@@ -34,8 +34,8 @@ def fog(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    density: Sequence[float],
-    decay: Sequence[float],
+    density: Constants,
+    decay: Constants,
 ) -> Image:
     """Plasma times `density` added, and the sum darkened so that the brightest stays as bright.
 
@@ -53,9 +53,9 @@ def frost(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    through: Sequence[float],
-    cover: Sequence[float],
-    grain: float,
+    through: Constants,
+    cover: Constants,
+    grain: int | float,
 ) -> Image:
     """The image times `through` plus ice times `cover`.
 
@@ -72,13 +72,13 @@ def snow(
     key: PRNGKeyArray,
     severity: Severity,
     *,
-    mean: Sequence[float],
-    scale: Sequence[float],
-    zoom: Sequence[float],
-    threshold: Sequence[float],
+    mean: Constants,
+    scale: Constants,
+    zoom: Constants,
+    threshold: Constants,
     radius: Sequence[int],
-    sigma: Sequence[float],
-    keep: Sequence[float],
+    sigma: Constants,
+    keep: Constants,
 ) -> Image:
     """The image paled, under falling flakes and the same flakes turned upside down.
 
