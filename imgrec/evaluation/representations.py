@@ -29,6 +29,7 @@ def representations(
     test: Outputs,
     class_names: Sequence[str],
     tsne: bool = False,
+    queries: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Everything that is said of features.
@@ -39,6 +40,7 @@ def representations(
       test: for the test split.
       class_names: one for each label.
       tsne: also a map by t-SNE, which takes some ten seconds.
+      queries: of retrieval, at most; 0 for all test images.
       seed: of draws and resamples.
 
     Returns:
@@ -70,7 +72,9 @@ def representations(
             num_classes=len(class_names),
             seed=seed,
         ),
-        "retrieval": retrieval.retrieval(test["features"], test["label"], seed=seed),
+        "retrieval": retrieval.retrieval(
+            test["features"], test["label"], queries=queries, seed=seed
+        ),
         "maps": {"pca": pca(points, labels), "tsne": None},
         "class_names": list(class_names),
         "reasons": {},

@@ -11,13 +11,16 @@ from imgrec.transfer.neighbours import normalised
 RECALL_AT = (1, 5, 10)
 PRECISION_AT = 10
 
+_STREAM = 0x9E7  # of the random numbers, beside the seed
 _BLOCK = 2_000_000  # pairs of a query and another image at a time
 
 Features = Float32[np.ndarray, "n features"]
 Labels = Int32[np.ndarray, " n"]
 
 
-def retrieval(features: Features, labels: Labels, *, seed: int = 0) -> dict[str, Any]:
+def retrieval(
+    features: Features, labels: Labels, *, queries: int = 0, seed: int = 0
+) -> dict[str, Any]:
     """Rankings of all other images by the cosine of their features with each image's.
 
     An image is relevant to another of its class. Of equally near ones the first in the split is
@@ -26,7 +29,9 @@ def retrieval(features: Features, labels: Labels, *, seed: int = 0) -> dict[str,
     Args:
       features: of the images.
       labels: their classes.
-      seed: of the resamples.
+      queries: images, at most, that ask, drawn by the seed; 0 for all. Each is answered from
+        the whole split.
+      seed: of the draw and the resamples.
 
     Returns:
       n (queries), n_without (images alone in their class); map_at_all, the mean over queries of
@@ -38,7 +43,11 @@ def retrieval(features: Features, labels: Labels, *, seed: int = 0) -> dict[str,
     names = ("map_at_all", *(f"recall_at_{k}" for k in RECALL_AT), f"precision_at_{PRECISION_AT}")
     sizes = np.bincount(labels)[labels] if len(labels) else np.zeros(0, int)
     asking = np.flatnonzero(sizes > 1)
-    report = {"n": len(asking), "n_without": len(labels) - len(asking), "reasons": {}}
+    without = len(labels) - len(asking)
+    if 0 < queries < len(asking):
+        rng = np.random.default_rng((seed, _STREAM))
+        asking = np.sort(rng.choice(asking, queries, replace=False))
+    report = {"n": len(asking), "n_without": without, "reasons": {}}
     if not len(asking):
         reason = "No image has another of its class."
     elif not np.isfinite(features).all():

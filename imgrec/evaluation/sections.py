@@ -30,6 +30,7 @@ _SHOWN = 24  # suspects whose images are shown
 _EXPLAINED = 8  # images whose answers are explained
 _SWEPT = 2_000  # images, at most, that every dial is turned of
 _ATTACKED = 1_000
+_QUERIES = 2_000  # of retrieval in the standard suite; the full one lets all images ask
 _NOT_GROUPS = ("clean_label",)  # columns that tell of labels, not of images
 
 
@@ -202,6 +203,7 @@ def _representations(e: Evaluated) -> dict[str, Any]:
         test=e.outputs,
         class_names=e.class_names,
         tsne=e.options.projection,
+        queries=0 if _full(e.options) else _QUERIES,
         seed=e.options.seed,
     )
 

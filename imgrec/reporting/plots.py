@@ -152,7 +152,7 @@ def save_png(array: UInt8[np.ndarray, "height width 3"], path: str | os.PathLike
 def png(array: UInt8[np.ndarray, "height width 3"]) -> bytes:
     """A picture as the content of a PNG file."""
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, format="png", optimize=True)
+    Image.fromarray(array).save(stream, format="png")
     return stream.getvalue()
 
 

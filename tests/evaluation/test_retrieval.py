@@ -101,3 +101,17 @@ def test_what_is_not_defined_says_why(features, labels, why):
     assert all(found[name] is None and found["reasons"][name] == why for name in NUMBERS)
     assert found["intervals"] == dict.fromkeys(NUMBERS)
     json.dumps(found, allow_nan=False)
+
+
+def test_some_queries_are_answered_as_among_all():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    labels = rng.integers(0, 4, 60).astype(np.int32)
+    some = retrieval(features, labels, queries=20, seed=1)
+    assert some["n"] == 20
+    assert some == retrieval(features, labels, queries=20, seed=1)
+    everyone = retrieval(features, labels)
+    assert everyone["n"] == 60 == retrieval(features, labels, queries=99)["n"]
+    draws = [retrieval(features, labels, queries=20, seed=i) for i in range(60)]
+    mean = np.mean([draw["map_at_all"] for draw in draws])
+    assert mean == pytest.approx(everyone["map_at_all"], abs=0.01)
