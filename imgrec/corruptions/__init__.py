@@ -11,14 +11,15 @@ Nothing is stored and nothing depends on the batch: what happens to an image is 
 the seed, the kind, the severity and the image's index.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
+from imgrec.corruptions import filters, mnist_c, profiles
 from imgrec.corruptions.profiles import (
-    CATEGORIES,
     CIFAR_C,
     EXTRA,
     IMAGENET_C,
@@ -26,7 +27,6 @@ from imgrec.corruptions.profiles import (
     TINY_IMAGENET_C,
 )
 from imgrec.corruptions.severity import LEVELS, Corruption, Severity
-from imgrec.randomness import named
 
 __all__ = [
     "CATEGORIES",
@@ -38,13 +38,17 @@ __all__ = [
     "corrupt",
     "names",
     "profile_for",
+    "published",
+    "severities",
 ]
 
 PROFILES: Mapping[str, Mapping[str, Corruption]] = {
     "cifar_c": CIFAR_C,
     "tiny_imagenet_c": TINY_IMAGENET_C,
     "imagenet_c": IMAGENET_C,
+    "mnist_c": mnist_c.MNIST_C,
 }
+CATEGORIES: Mapping[str, str] = {**profiles.CATEGORIES, **mnist_c.CATEGORIES}
 
 
 def corrupt(
@@ -59,7 +63,10 @@ def corrupt(
     """The images corrupted, the same way in any batch and on any number of devices.
 
     The key of an image is folded from (seed, name of the kind, severity, index). Levels are cut
-    off to whole numbers, as the programs that made the published sets do.
+    off to whole numbers, as the programs that made the published sets do; where a value lies at
+    the edge of a level, another batch size or device may round it to the other side, which
+    happens to about one in a million. ImageNet-C was also stored as JPEG of quality 85, which
+    this leaves out.
 
     Args:
       images: of 1 or 3 channels.
@@ -67,43 +74,37 @@ def corrupt(
       profile: a name in `PROFILES`.
       kind: a name in the profile, which puts this kind alone into the program, or its position
         in `names(profile)`, which may be traced.
-      severity: from 1 to 5, may be traced.
+      severity: of `severities(profile)`, may be traced.
       seed: of the whole benchmark.
 
     Raises:
       ValueError: no such profile, kind or severity.
     """
     kinds = names(profile)
-    if isinstance(severity, int) and not 1 <= severity <= LEVELS:
-        raise ValueError(f"severity={severity}: expected 1 to {LEVELS}.")
-
-    def branch(name: str) -> Callable[[], UInt8[Array, "batch height width channels"]]:
-        key = jax.random.fold_in(named(jax.random.key(seed), name), severity)
-        return lambda: _corrupted(PROFILES[profile][name], images, index, key, severity)
+    if isinstance(severity, int) and severity not in severities(profile):
+        raise ValueError(f"severity={severity}: {profile} has {severities(profile)}.")
 
     if isinstance(kind, str):
         if kind not in kinds:
             raise ValueError(f"No corruption {kind!r} in {profile}: it has {', '.join(kinds)}.")
-        return branch(kind)()
-    if isinstance(kind, int) and not 0 <= kind < len(kinds):
-        raise ValueError(f"kind={kind}: {profile} has {len(kinds)} kinds, counted from 0.")
-    return jax.lax.switch(kind, [branch(name) for name in kinds])
+        kind = kinds.index(kind)
+    if isinstance(kind, int):
+        if not 0 <= kind < len(kinds):
+            raise ValueError(f"kind={kind}: {profile} has {len(kinds)} kinds, counted from 0.")
+        kinds, kind = kinds[kind : kind + 1], 0
 
-
-_WHOLE = 1 / 64  # of a level: what is that close below a whole level is taken for it
-
-
-def _corrupted(
-    corruption: Corruption,
-    images: UInt8[Array, "batch height width channels"],
-    index: Int[Array, " batch"],
-    key: PRNGKeyArray,
-    severity: Severity,
-) -> UInt8[Array, "batch height width channels"]:
+    # The keys are made outside of the branches, so that they are compiled once, not once a kind.
+    named = jnp.array([zlib.crc32(name.encode()) for name in kinds], jnp.uint32)[kind]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), named), severity)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
     pixels = images.astype(jnp.float32) / 255
-    corrupted = jax.vmap(lambda image, key: corruption(image, key, severity))(pixels, keys)
-    return jnp.floor(jnp.clip(255 * corrupted + _WHOLE, 0, 255)).astype(jnp.uint8)
+
+    def branch(name: str) -> Callable[[Array, PRNGKeyArray], Array]:
+        corruption = PROFILES[profile][name]
+        return jax.vmap(lambda image, key: corruption(image, key, severity))
+
+    corrupted = jax.lax.switch(kind, [branch(name) for name in kinds], pixels, keys)
+    return filters.levels(corrupted).astype(jnp.uint8)
 
 
 def names(profile: str) -> tuple[str, ...]:
@@ -117,12 +118,26 @@ def names(profile: str) -> tuple[str, ...]:
     return tuple(PROFILES[profile])
 
 
-def profile_for(image_shape: tuple[int, ...]) -> str:
-    """The profile for images of (height, width, channels): `cifar_c` below 64 pixels.
+def severities(profile: str) -> tuple[int, ...]:
+    """The severities of a profile: 1 to 5, or 1 alone where a kind has one published strength."""
+    return mnist_c.SEVERITIES if profile == "mnist_c" else tuple(range(1, LEVELS + 1))
 
-    A blur or a displacement is in pixels, so the constants belong to a resolution: those of
-    ImageNet-C still leave something to recognise at 64 pixels, and nothing much at 32. `mnist_c`
-    is only taken by name, also for grey images: its severities are our own (the published set
-    has one of each kind), and some of its kinds draw white strokes that belong on black.
+
+def published(profile: str) -> tuple[str, ...]:
+    """The kinds of a profile that results are averaged over: without those for validation."""
+    if profile == "mnist_c":
+        return names(profile)
+    return tuple(name for name in names(profile) if name in PUBLISHED)
+
+
+def profile_for(image_shape: tuple[int, ...]) -> str:
+    """The profile for images of (height, width, channels), by the shorter side.
+
+    The constants belong to a resolution, as a blur is in pixels: those of ImageNet-C leave little
+    to recognise at 32. So it is the set that was made nearest, by ratio: `cifar_c` (32) below 46
+    pixels, `tiny_imagenet_c` (64) below 120, else `imagenet_c` (224). `mnist_c` is only taken by
+    name, also for grey images: its kinds have one severity, and some of them draw white strokes
+    that belong on black.
     """
-    return "imagenet_c" if min(image_shape[:2]) >= 64 else "cifar_c"
+    side = min(image_shape[:2])
+    return "cifar_c" if side < 46 else "tiny_imagenet_c" if side < 120 else "imagenet_c"
