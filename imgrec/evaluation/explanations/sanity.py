@@ -1,10 +1,12 @@
-"""Whether explanations explain: do they depend on the network, and do they point at the object?
+"""Whether explanations explain: by the network's parameters, the object's mask, and deletion.
 
 A map that stays the same when the parameters are shuffled shows edges and no reasons (Adebayo
 et al. 2018, "Sanity Checks for Saliency Maps", https://arxiv.org/abs/1810.03292). Where masks
 are known, a map of the true class should have its maximum on the object: the pointing game of
 Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop",
-https://arxiv.org/abs/1608.00507, which forgives a miss by 15 pixels of 224.
+https://arxiv.org/abs/1608.00507, which forgives a miss by 15 pixels of 224. And where a map
+says that it matters, it should: as such places are deleted, the class must go (Petsiuk et al.
+2018, "RISE", section 4.3, https://arxiv.org/abs/1806.07421).
 """
 
 import zlib
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer, UInt8
 from scipy import ndimage, stats
@@ -22,6 +25,9 @@ from imgrec.evaluation.subject import Subject, Variables
 
 MARGIN = 15 / 224
 """Of the pointing game, as a share of the longer side."""
+
+CELLS = 8
+"""Along each side of the grid whose places are deleted."""
 
 Maps = Float[np.ndarray, "images height width"]
 
@@ -92,6 +98,66 @@ def localisation(
         "margin": margin,
         "centre": float(hits(np.repeat(centre, n, axis=0), near).mean()),
         "area": float(masks.mean()),
+    }
+
+
+def deletion(
+    subject: Subject,
+    images: UInt8[np.ndarray, "images height width channels"],
+    classes: Integer[np.ndarray, "images"],
+    explanations: Explanations,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How fast a class goes as the places are hidden that its maps rank first.
+
+    Places are the cells of an 8x8 grid, hidden by the mean colour of the training images;
+    single pixels that are missing would make a texture of their own, which networks answer to.
+
+    Args:
+      subject: the network.
+      images: raw.
+      classes: whose maps these are.
+      explanations: of the images.
+      seed: of the order that the maps are compared with, and of equal cells.
+
+    Returns:
+      "n"; "shares" of the cells that are hidden; "methods": for each, and for "random",
+      "probability", the mean softmax probability of the class at each share, and "area" under
+      that curve, the lower the better, with "n" and "intervals".
+    """
+    n, height, width, _ = images.shape
+    rng = np.random.default_rng(seed)
+    rows, columns = (np.arange(side) * CELLS // side for side in (height, width))
+    cell = rows[:, None] * CELLS + columns
+    share_of_cell = np.eye(CELLS**2)[cell.ravel()]
+    share_of_cell /= np.maximum(share_of_cell.sum(axis=0), 1)
+    hidden_cells = np.arange(0, CELLS**2 + 1, CELLS // 2)
+    grey = np.asarray(subject.mean, np.float32)
+
+    @jax.jit
+    def probability(variables: Variables, images: Any, hidden: Any) -> Any:
+        seen = jnp.where(hidden[..., None], grey, jnp.asarray(images, jnp.float32) / 255)
+        answers = jax.nn.softmax(subject.logits(variables, seen))
+        return jnp.take_along_axis(answers, jnp.asarray(classes)[:, None], axis=1)[:, 0]
+
+    def curve(values: Float[np.ndarray, "images cells"]) -> dict[str, Any]:
+        order = np.lexsort((rng.random(values.shape), -values), axis=1)
+        rank = np.argsort(order, axis=1)[:, cell]
+        curves = np.stack(
+            [probability(subject.variables, images, rank < k) for k in hidden_cells], axis=1
+        ).astype(np.float64)
+        areas = np.asarray(np.trapezoid(curves, dx=1 / (len(hidden_cells) - 1), axis=1))
+        return {"probability": curves.mean(axis=0).tolist(), **_mean("area", areas)}
+
+    found = {
+        name: curve(maps.reshape(n, -1).astype(np.float64) @ share_of_cell)
+        for name, maps in explanations.maps.items()
+    }
+    return {
+        "n": n,
+        "shares": (hidden_cells / CELLS**2).tolist(),
+        "methods": {**found, "random": curve(np.zeros((n, CELLS**2)))},
     }
 
 

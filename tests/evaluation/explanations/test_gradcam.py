@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,8 @@ CLASSES = np.array([2, 0, 1], np.int32)
 def maps_of(subject, images):
     tap = taps.last_map(subject, taps.intermediates(subject), "stage1")
     images = jnp.asarray(images)
-    found = class_activation(subject, tap, subject.variables, images, jnp.asarray(CLASSES))
+    run = jax.jit(functools.partial(class_activation, subject, tap))
+    found = run(subject.variables, images, jnp.asarray(CLASSES))
     activation = subject.intermediates(subject.variables, images)["stage1"]
     return {name: np.asarray(m) for name, m in found.items()}, np.asarray(activation, np.float64)
 

@@ -107,6 +107,66 @@ def test_maps_without_anything_have_no_energy():
     assert found["methods"]["grad_cam"]["intervals"]["energy"] is None
 
 
+class OnePlace(nn.Module):
+    """Class 0 against class 1: how bright one cell of 2x2 pixels is."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        seen = x[:, 4:6, 10:12].mean(axis=(1, 2, 3))
+        return jnp.stack([4 * seen, jnp.zeros_like(seen)], axis=-1)
+
+
+def test_the_class_goes_when_the_place_that_it_rests_on_is_deleted(subject_of):
+    subject = subject_of(OnePlace(), (16, 16, 1), params={})
+    images = np.full((2, 16, 16, 1), 255, np.uint8)
+    place = np.zeros((2, 16, 16), np.float32)
+    place[:, 4:6, 10:12] = 1
+    ramp = np.linspace(0, 0.5, 256, dtype=np.float32).reshape(1, 16, 16)
+    maps = {"grad_cam": ramp + place, "hires_cam": ramp - place}  # it comes first, it comes last
+    found = sanity.deletion(subject, images, np.zeros(2, int), Explanations(maps, {}, {}, {}))
+    assert json.loads(json.dumps(found)) == found
+    assert found["n"] == 2
+    np.testing.assert_allclose(found["shares"], np.linspace(0, 1, 17))
+    seen, hidden = 1 / (1 + np.exp(-4)), 0.5
+    first, last = (found["methods"][name] for name in ("grad_cam", "hires_cam"))
+    np.testing.assert_allclose(first["probability"], [seen, *[hidden] * 16], rtol=1e-5)
+    np.testing.assert_allclose(last["probability"], [*[seen] * 16, hidden], rtol=1e-5)
+    assert first["area"] == pytest.approx(hidden + (seen - hidden) / 32)
+    assert last["area"] == pytest.approx(seen - (seen - hidden) / 32)
+    assert first["area"] < found["methods"]["random"]["area"] < last["area"]
+
+
+def test_the_order_of_deletion_is_that_of_the_means_of_cells(subject_of):
+    """Against one cell after the other, in images that the grid does not divide evenly."""
+
+    class Weighted(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            weights = jnp.linspace(-1, 1, 19 * 13).reshape(19, 13, 1)
+            return jnp.stack([(x * weights).sum(axis=(1, 2, 3)) / 30, jnp.zeros(len(x))], axis=-1)
+
+    subject = dataclasses.replace(subject_of(Weighted(), (19, 13, 1), params={}), mean=(0.5,))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1, 19, 13, 1), dtype=np.uint8)
+    maps = rng.normal(size=(1, 19, 13)).astype(np.float32)
+    found = sanity.deletion(
+        subject, images, np.zeros(1, int), Explanations({"occlusion": maps}, {}, {}, {})
+    )
+    cells = {}
+    for y, x in np.ndindex(19, 13):
+        cells.setdefault((y * 8 // 19, x * 8 // 13), []).append((y, x))
+    ranked = sorted(cells.values(), key=lambda pixels: -np.mean([maps[0, y, x] for y, x in pixels]))
+    pixels, expected = images[0] / 255, []
+    for k in range(65):
+        if k % 4 == 0:
+            seen = jnp.asarray(pixels, jnp.float32)[None]
+            logit = subject.logits(subject.variables, seen)[0, 0]
+            expected.append(1 / (1 + np.exp(-float(logit))))
+        for y, x in ranked[k] if k < 64 else []:
+            pixels[y, x] = 0.5
+    np.testing.assert_allclose(found["methods"]["occlusion"]["probability"], expected, rtol=1e-4)
+
+
 # What follows trains a network of 24,000 parameters to tell four shapes apart.
 
 
@@ -203,6 +263,16 @@ def test_maps_of_a_trained_network_point_at_the_object(trained):
     for name, numbers in found["methods"].items():
         assert numbers["pointing"] >= 0.9, name
         assert numbers["energy"] > 2 * found["area"], name
+
+
+@pytest.mark.slow
+def test_what_maps_point_at_matters(trained):
+    subject, images, labels, _ = trained
+    found = sanity.deletion(subject, images, labels, explain(subject, images, labels))["methods"]
+    random = found.pop("random")
+    assert random["probability"][0] > 0.9 > 0.5 > random["probability"][-1]
+    for name, numbers in found.items():
+        assert numbers["area"] < random["area"] - 0.05, name
 
 
 @pytest.mark.slow
