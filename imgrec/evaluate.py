@@ -219,12 +219,21 @@ def _options(given: flags.FlagValues, opened: _Opened) -> Options:
             raise UserError("--ood asks the model about other images; leave out --offline.")
         shape = opened.subject.image_shape
         strange[name] = ood_data.ood_split(other, opened.experiment.data, shape)
+    shifted = {}
+    for name, other in ood_data.named(given.shifted, "--shifted").items():
+        if opened.subject is None:
+            raise UserError("--shifted needs the model; leave out --offline.")
+        place = dataclasses.replace(
+            opened.experiment.data, root=other.root or opened.experiment.data.root
+        )
+        shifted[name] = data.load_shifted(other.dataset, place)
     return Options(
         suite=given.suite,
         seed=given.seed,
         columns=tuple(given.groups),
         reference=_reference(given.reference) if given.reference else None,
         unknown=strange,
+        shifted=shifted,
         adversarial=given.adversarial,
         projection=given.tsne or given.suite == "full",
         rendered=opened.experiment.data if opened.info["dataset"] == "scenes" else None,
@@ -360,6 +369,12 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
         "other data sets, NAME or NAME@FOLDER with commas, to be told from its own",
         flag_values=given,
     )
+    text(
+        "shifted",
+        "",
+        "published shifted sets, NAME or NAME@FOLDER with commas, as cifar10_c or imagenet_v2",
+        flag_values=given,
+    )
     flags.DEFINE_list("groups", [], "columns to report on; all by default", flag_values=given)
     text("reference", "", "a run whose corruption errors are the yardstick", flag_values=given)
     text("map", "", "JSON file: the other data set's classes as the run's", flag_values=given)
@@ -367,7 +382,11 @@ def _parse(argv: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     switch("tsne", False, "project features by t-SNE too, a minute", flag_values=given)
     switch("offline", False, "from saved predictions alone", flag_values=given)
     flags.DEFINE_integer("seed", 0, "of resamples and draws", lower_bound=0, flag_values=given)
-    define: dict[Any, Callable[..., Any]] = {str: text, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    define: dict[Any, Callable[..., Any]] = {
+        str: text,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+    }
     fields = {f.name: f.type for f in dataclasses.fields(DataConfig) if f.type in define}
     for name, kind in fields.items():
         define[kind](f"data.{name}", None, f"as --config.data.{name}", flag_values=given)

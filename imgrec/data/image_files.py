@@ -54,7 +54,8 @@ def _meant(text: str) -> list[Path]:
         return [path]
     if not glob.has_magic(text):
         raise UserError(f"{text} is not there.")
-    matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    # Path.glob takes no absolute pattern.
+    matched = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
     files = [p for p in matched if p.is_file()]
     if not files:
         raise UserError(f"The pattern {text!r} matches no file.")

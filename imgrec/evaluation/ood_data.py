@@ -29,7 +29,7 @@ class Named(NamedTuple):
     root: str
 
 
-def named(text: str) -> dict[str, Named]:
+def named(text: str, flag: str = "--ood") -> dict[str, Named]:
     """The data sets that "NAME,NAME@FOLDER,..." names, by the names they are reported under.
 
     A folder or prepared set of one's own (`folder:PATH`, `prepared:PATH`) is a path already and
@@ -45,11 +45,11 @@ def named(text: str) -> dict[str, Named]:
         dataset, at, root = (item, "", "") if own else item.partition("@")
         if not dataset or (at and not root):
             raise UserError(
-                f"--ood={text!r} has the item {item!r}; expected NAME or NAME@FOLDER, as in "
-                "--ood=scenes,fashion_mnist@/usr/share/datasets/fashion-mnist"
+                f"{flag}={text!r} has the item {item!r}; expected NAME or NAME@FOLDER, as in "
+                f"{flag}=scenes,fashion_mnist@/usr/share/datasets/fashion-mnist"
             )
         if dataset in found:
-            raise UserError(f"--ood={text!r} names {dataset!r} twice.")
+            raise UserError(f"{flag}={text!r} names {dataset!r} twice.")
         found[dataset] = Named(dataset, root)
     return found
 

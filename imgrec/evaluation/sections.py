@@ -1,6 +1,7 @@
 """The sections of a report, in its order: which numbers each is made of."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from imgrec.evaluation.adversarial import adversarial
 from imgrec.evaluation.calibration import calibration
 from imgrec.evaluation.conformal import conformal
 from imgrec.evaluation.dose_response import dose_response
+from imgrec.evaluation.explanations import sanity
 from imgrec.evaluation.groups import groups
 from imgrec.evaluation.imbalance import imbalance
 from imgrec.evaluation.label_errors import label_errors
 from imgrec.evaluation.new_classes import new_classes
 from imgrec.evaluation.open_set import open_set
+from imgrec.evaluation.published import published_benchmark
 from imgrec.evaluation.representations import representations
 from imgrec.evaluation.robustness import corruption_benchmark
 from imgrec.evaluation.selective import selective
@@ -104,7 +107,7 @@ def _robustness(e: Evaluated) -> dict[str, Any]:
         e.split,
         seed=e.options.seed,
         reference=e.options.reference,
-        progress=lambda done, total: e.progress("batches under corruptions", done, total),
+        progress=functools.partial(e.progress, "batches under corruptions"),
     )
 
 
@@ -113,7 +116,7 @@ def _sweeps(e: Evaluated) -> dict[str, Any]:
         e.subject,
         e.part(_SWEPT),
         seed=e.options.seed,
-        progress=lambda done, total: e.progress("batches with turned dials", done, total),
+        progress=functools.partial(e.progress, "batches with turned dials"),
     )
 
 
@@ -122,7 +125,7 @@ def _adversarial(e: Evaluated) -> dict[str, Any]:
         e.subject,
         e.part(_ATTACKED),
         seed=e.options.seed,
-        progress=lambda done, total: e.progress("batches under attack", done, total),
+        progress=functools.partial(e.progress, "batches under attack"),
     )
 
 
@@ -133,8 +136,22 @@ def _dose_response(e: Evaluated) -> dict[str, Any]:
         e.options.rendered,
         most=_SWEPT,
         seed=e.options.seed,
-        progress=lambda done, total: e.progress("doses", done, total),
+        progress=functools.partial(e.progress, "doses"),
     )
+
+
+def _published(e: Evaluated) -> dict[str, Any]:
+    found = {
+        name: published_benchmark(
+            e.subject,
+            shifted,
+            clean=e.split,
+            seed=e.options.seed,
+            progress=functools.partial(e.progress, f"batches of {name}"),
+        )
+        for name, shifted in e.options.shifted.items()
+    }
+    return {"n": sum(each["n"] for each in found.values()), "sets": found}
 
 
 def _unseen(e: Evaluated) -> dict[str, Any]:
@@ -249,6 +266,12 @@ def _explanations(e: Evaluated) -> Found:
         "methods": explanations.METHODS,
     }
     numbers = explained.summary()
+    if _full(e.options):
+        seed = e.options.seed
+        numbers["sanity"] = {
+            "deletion": sanity.deletion(e.subject, images, said, explained, seed=seed),
+            "randomisation": sanity.randomisation(e.subject, images, said, seed=seed),
+        }
     try:
         material["filters"] = explanations.first_filters(e.subject)
     except explanations.UnsupportedError as error:
@@ -277,6 +300,7 @@ ALL = (
         _dose_response,
         lambda o: _full(o) and o.rendered is not None,
     ),
+    Section("published", "published shifted sets", _published, lambda o: bool(o.shifted)),
     Section("adversarial", "attacks", _adversarial, lambda o: _full(o) or o.adversarial),
     Section("representations", "features", _representations),
     Section("unseen", "unknown images", _unseen, lambda o: bool(o.unknown)),

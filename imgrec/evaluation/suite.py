@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from imgrec.config import DataConfig
-from imgrec.data import Dataset, Split
+from imgrec.data import Dataset, Shifted, Split
 from imgrec.data import splits as cuts
 from imgrec.errors import UserError
 from imgrec.evaluation.predictions import Predictions
@@ -45,6 +45,7 @@ class Options:
       columns: group columns to report on; () is all there are.
       reference: table of errors of a stated run, for mean corruption errors relative to it.
       unknown: splits of other data sets, by name, which the model is to tell from its own.
+      shifted: published shifted sets, by name.
       adversarial: whether attacks are mounted; always in the full suite.
       projection: also by t-SNE, which takes a minute.
       held_out: whether the model's data set has classes that were held out of training.
@@ -56,6 +57,7 @@ class Options:
     columns: tuple[str, ...] = ()
     reference: Mapping[str, Any] | None = None
     unknown: Mapping[str, Split] = field(default_factory=dict)
+    shifted: Mapping[str, Shifted] = field(default_factory=dict)
     adversarial: bool = False
     projection: bool = False
     held_out: bool = False

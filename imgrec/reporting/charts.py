@@ -340,7 +340,9 @@ def bars(
                 fontsize=7.5,
             )
         longest = max((len(name) for name in names), default=0)
-        turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if longest * len(names) > 60 else {}
+        turned: dict[str, Any] = (
+            {"rotation": 35, "ha": "right"} if longest * len(names) > 60 else {}
+        )
         axes.set_xticks(range(len(names)), [_short(name) for name in names], **turned)
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)

@@ -43,7 +43,7 @@ def representations(numbers: Numbers) -> Part:
             Table(
                 ("retrieval", ""),
                 [(said, percent(retrieval[key], of(retrieval, key))) for key, said in keys.items()],
-                caption=f"{retrieval['n']:,} test images ask for the others of their class, by cosine.",
+                caption=f"{retrieval['n']:,} test images ask for others of their class, by cosine.",
             )
         )
     if len(few["shots"]) > 1:

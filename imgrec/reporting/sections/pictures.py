@@ -3,9 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from imgrec.reporting import overlays, plots
+from imgrec.reporting import overlays, parts, plots
 from imgrec.reporting.overlays import Column
-from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text, percent
+from imgrec.reporting.parts import (
+    Details,
+    Item,
+    Numbers,
+    Part,
+    Picture,
+    Table,
+    Text,
+    number,
+    of,
+    percent,
+)
 
 _COLUMNS = 8
 _LISTS = {
@@ -80,6 +91,8 @@ def explanations(numbers: Numbers, material: Mapping[str, Any]) -> Part:
                 [Table(("method", "what it shows", "completeness error, median"), rows)],
             )
         )
+    if "sanity" in numbers:
+        items.append(_sanity(numbers["sanity"], methods))
     if "filters" in material:
         filters = material["filters"]
         items.append(
@@ -90,6 +103,7 @@ def explanations(numbers: Numbers, material: Mapping[str, Any]) -> Part:
                 "patterns that it looks for.",
             )
         )
+    items += parts.notes(numbers)
     for name, why in numbers["left_out"].items():
         items.append(Text(f"No {name.replace('_', ' ')}: {why}.", faint=True))
     return Part(
@@ -98,4 +112,26 @@ def explanations(numbers: Numbers, material: Mapping[str, Any]) -> Part:
         "Maps of where in an image the evidence for the answer lies. They show what the network "
         "used, not whether it was right to.",
         items,
+    )
+
+
+def _sanity(found: Numbers, methods: Mapping[str, Any]) -> Table:
+    """Which of the maps deserve belief, for this network."""
+    deletion, shuffled = found["deletion"]["methods"], found["randomisation"]["methods"]
+    rows = [
+        (
+            methods[name]["title"] if name in methods else "places at random",
+            number(each["area"], of(each, "area")),
+            number(shuffled[name]["spearman"], of(shuffled[name], "spearman"))
+            if name in shuffled
+            else "–",
+        )
+        for name, each in deletion.items()
+    ]
+    return Table(
+        ("method", "confidence left while deleting", "likeness to maps of shuffled weights"),
+        rows,
+        caption=f"On {found['deletion']['n']} images. A map that points at what matters leaves "
+        "less confidence than places at random; one that hardly changes when the weights are "
+        "shuffled shows the image, not what the network learnt.",
     )
