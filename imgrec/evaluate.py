@@ -23,10 +23,11 @@ from imgrec import cli, config, console, data
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import Dataset, Split, class_map
 from imgrec.errors import UserError, unknown
-from imgrec.evaluation import answers, ood_data, predictions, sections, suite
+from imgrec.evaluation import answers, predictions, sections, suite
 from imgrec.evaluation.predictions import Predictions
 from imgrec.evaluation.subject import Subject
 from imgrec.evaluation.suite import Evaluated, Options, Report
+from imgrec.evaluation.unknown import ood_data
 from imgrec.files import write_bytes, write_text
 from imgrec.reporting import cards, data_sheet, report_page, saved_run
 from imgrec.training import input_spec, run_folder, trained, xla

@@ -20,10 +20,10 @@ from jaxtyping import Float, Integer, UInt8
 from imgrec.data.decode import BrokenImageError
 from imgrec.data.view import View, decode
 from imgrec.errors import UserError
-from imgrec.evaluation import conformal
-from imgrec.evaluation.calibration import finite_examples, fit_temperature, softmax
-from imgrec.evaluation.ood_scores import energy
+from imgrec.evaluation.confidence import conformal
+from imgrec.evaluation.confidence.calibration import finite_examples, fit_temperature, softmax
 from imgrec.evaluation.subject import Subject
+from imgrec.evaluation.unknown.ood_scores import energy
 from imgrec.files import write_text
 
 NAME = "calibration.json"

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Integer
 
-from imgrec.evaluation import bootstrap, calibration, tallies
+from imgrec.evaluation import bootstrap
+from imgrec.evaluation.confidence import calibration
+from imgrec.evaluation.groups import tallies
 
 MOST_SUSPECTS = 100
 MOST_CLASSES = 100  # whose matrices are written out

@@ -9,24 +9,26 @@ import numpy as np
 
 from imgrec.data import Split
 from imgrec.errors import unknown
-from imgrec.evaluation import explanations, galleries, image_columns, metrics, odin, ranking
-from imgrec.evaluation.adversarial import adversarial
-from imgrec.evaluation.calibration import calibration
-from imgrec.evaluation.conformal import conformal
-from imgrec.evaluation.dose_response import dose_response
+from imgrec.evaluation import explanations, galleries, metrics, ranking
+from imgrec.evaluation.confidence.calibration import calibration
+from imgrec.evaluation.confidence.conformal import conformal
+from imgrec.evaluation.confidence.selective import selective
 from imgrec.evaluation.explanations import sanity
-from imgrec.evaluation.groups import groups
-from imgrec.evaluation.imbalance import imbalance
+from imgrec.evaluation.features.representations import representations
+from imgrec.evaluation.groups import image_columns
+from imgrec.evaluation.groups.groups import groups
+from imgrec.evaluation.groups.imbalance import imbalance
 from imgrec.evaluation.label_errors import label_errors
-from imgrec.evaluation.new_classes import new_classes
-from imgrec.evaluation.open_set import open_set
-from imgrec.evaluation.published import published_benchmark
-from imgrec.evaluation.representations import representations
-from imgrec.evaluation.robustness import corruption_benchmark
-from imgrec.evaluation.selective import selective
+from imgrec.evaluation.robustness.adversarial import adversarial
+from imgrec.evaluation.robustness.benchmark import corruption_benchmark
+from imgrec.evaluation.robustness.dose_response import dose_response
+from imgrec.evaluation.robustness.published import published_benchmark
+from imgrec.evaluation.robustness.sweeps import sweep
 from imgrec.evaluation.suite import Evaluated, Found, MissingError, Options, Section
-from imgrec.evaluation.sweeps import sweep
-from imgrec.evaluation.unseen import unseen
+from imgrec.evaluation.unknown import odin
+from imgrec.evaluation.unknown.new_classes import new_classes
+from imgrec.evaluation.unknown.open_set import open_set
+from imgrec.evaluation.unknown.unseen import unseen
 
 RESAMPLES = 1000
 _SHOWN = 24  # suspects whose images are shown

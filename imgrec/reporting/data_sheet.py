@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from imgrec.data import Dataset, Split
 from imgrec.errors import UserError
-from imgrec.evaluation import partitions
+from imgrec.evaluation.groups import partitions
 from imgrec.reporting import markdown
 from imgrec.reporting.markdown import escaped
 from imgrec.reporting.parts import Numbers, of, percent

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from imgrec import config
 from imgrec.config import Experiment
 from imgrec.errors import UserError
-from imgrec.evaluation import bootstrap, calibration, comparison, metrics
+from imgrec.evaluation import bootstrap, comparison, metrics
+from imgrec.evaluation.confidence import calibration
 from imgrec.reporting.saved_run import SavedRun
 from imgrec.reporting.sections.history import series
 

@@ -39,7 +39,7 @@ def test_a_list_is_read_where_a_dash_stands(folder):
 
 
 def test_what_is_not_there_is_named(folder):
-    with pytest.raises(UserError, match="nothing.png is not there"):
+    with pytest.raises(UserError, match=r"nothing\.png is not there"):
         image_files.find([str(folder / "nothing.png")])
     with pytest.raises(UserError, match="matches no file"):
         image_files.find([str(folder / "*.tiff")])

@@ -10,9 +10,11 @@ from PIL import Image
 
 from imgrec.data.view import View
 from imgrec.errors import UserError
-from imgrec.evaluation import answers, calibration, ood_scores
+from imgrec.evaluation import answers
 from imgrec.evaluation.answers import Calibration
+from imgrec.evaluation.confidence import calibration
 from imgrec.evaluation.subject import Subject
+from imgrec.evaluation.unknown import ood_scores
 
 NAMES = ("dark", "grey", "light")
 

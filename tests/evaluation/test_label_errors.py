@@ -6,7 +6,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from imgrec.evaluation import calibration, label_errors
+from imgrec.evaluation import label_errors
+from imgrec.evaluation.confidence import calibration
 
 NAMES = {k: [f"class {i}" for i in range(k)] for k in (1, 2, 3, 4, 10, 101)}
 

@@ -6,8 +6,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from imgrec.config import to_dict
-from imgrec.evaluation import calibration, label_errors, metrics
-from imgrec.evaluation.groups import groups
+from imgrec.evaluation import label_errors, metrics
+from imgrec.evaluation.confidence import calibration
+from imgrec.evaluation.groups.groups import groups
 from imgrec.reporting import cards
 
 NAMES = ["cat", "<dog>", "o|wl"]

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from imgrec.evaluation import calibration, comparison, metrics, predictions
+from imgrec.evaluation import comparison, metrics, predictions
+from imgrec.evaluation.confidence import calibration
 from imgrec.evaluation.predictions import Predictions
 from imgrec.reporting import saved_run
 from imgrec.reporting.side_by_side import side_by_side

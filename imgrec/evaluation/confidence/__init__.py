@@ -1,0 +1,1 @@
+"""How sure the model is, and what that is worth."""

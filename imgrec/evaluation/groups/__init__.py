@@ -1,0 +1,1 @@
+"""Whether all are served alike: columns of data, measures of images, rare classes."""
