@@ -236,7 +236,7 @@ def test_a_saved_threshold_gives_the_sets_that_were_measured():
 
 def test_nothing_depends_on_how_the_examples_are_cut(monkeypatch):
     found = sections(*CASES["ten classes"])
-    monkeypatch.setattr("imgrec.evaluation.calibration.BLOCK", 130)
+    monkeypatch.setattr("imgrec.evaluation.confidence.calibration.BLOCK", 130)
     cut = sections(*CASES["ten classes"])
     assert cut["temperature"] == pytest.approx(found["temperature"], rel=1e-9)
     for alpha, methods in found["levels"].items():
