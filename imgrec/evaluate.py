@@ -91,11 +91,12 @@ def _evaluate(given: flags.FlagValues, overrides: Mapping[str, Any], shown: Cons
             dataset=opened.dataset,
             progress=bar,
         )
-        with clock("forward"):
-            n = len(evaluated.predictions.label)
-        told = f"{opened.info['dataset']} {opened.info['split']}: {n:,} images"
-        shown.print(told, markup=False)
-        report = suite.run(evaluated, sections.ALL, lambda done, of: bar("sections", done, of))
+        with evaluated.computing():
+            with clock("first pass"):
+                n = len(evaluated.predictions.label)
+            told = f"{opened.info['dataset']} {opened.info['split']}: {n:,} images"
+            shown.print(told, markup=False)
+            report = suite.run(evaluated, sections.ALL, lambda done, of: bar("sections", done, of))
     with clock("write"):
         numbers = _write(opened, evaluated, report, clock)
     _say(opened, numbers, report, shown)
@@ -351,7 +352,7 @@ def _say(opened: _Opened, numbers: Mapping[str, Any], report: Report, shown: Con
         shown.print(f"{name} failed, which is a fault of imgrec:\n{text}", markup=False)
     spent = numbers["seconds"]
     shown.print(
-        f"{opened.out / 'report.html'} written; seconds: forward {spent.get('forward', 0):.1f}, "
+        f"{opened.out / 'report.html'} written; seconds: first pass {spent['first pass']:.1f}, "
         f"total {spent['total']:.1f}",
         markup=False,
     )

@@ -107,3 +107,15 @@ def test_a_field_that_the_saved_one_lacks_had_its_default():
     assert config.differences(saved, config.to_dict(now), default=default) == []
     (line,) = config.differences(saved, config.to_dict(now))
     assert line == "data.crop: 'auto' -> 'none'"
+
+
+def test_an_experiment_survives_its_dictionary():
+    experiment = config.Experiment()
+    experiment.optimizer.learning_rate_rules = (("stem/.*", 0.1),)
+    experiment.data.holdout_classes = ("3",)
+    experiment.model.options.depth = 3
+    again = config.from_dict(json.loads(json.dumps(config.to_dict(experiment))))
+    assert config.to_dict(again) == config.to_dict(experiment)
+    assert again.optimizer.learning_rate_rules == (("stem/.*", 0.1),)
+    with pytest.raises(ValueError, match=r"data\.datset"):
+        config.from_dict({"data": {"datset": "mnist"}})

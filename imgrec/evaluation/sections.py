@@ -35,7 +35,8 @@ _SHOWN = 24  # suspects whose images are shown
 _EXPLAINED = 8  # images whose answers are explained
 _SWEPT = 2_000  # images, at most, that every dial is turned of
 _ATTACKED = 1_000
-_QUERIES = 2_000  # of retrieval in the standard suite; the full one lets all images ask
+_QUICK = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "rollout")  # explanations of one pass
+_QUERIES = 1_000  # of retrieval in the standard suite; the full one lets all images ask
 _NOT_GROUPS = ("clean_label",)  # columns that tell of labels, not of images
 
 
@@ -47,9 +48,8 @@ def _classification(e: Evaluated) -> dict[str, Any]:
 
 
 def _ranking(e: Evaluated) -> dict[str, Any]:
-    return ranking.ranking(
-        e.predictions.logits, e.predictions.label, e.class_names, seed=e.options.seed
-    )
+    p, count = e.predictions, 500 if _full(e.options) else 200
+    return ranking.ranking(p.logits, p.label, e.class_names, resamples=count, seed=e.options.seed)
 
 
 def _by_validation(section: Callable[..., dict[str, Any]]) -> Callable[[Evaluated], dict[str, Any]]:
@@ -260,7 +260,8 @@ def _explanations(e: Evaluated) -> Found:
         raise MissingError("no image has finite logits")
     images = galleries.pictures(e.split, chosen)
     said = np.array([c["predicted"] for c in chosen])
-    explained = explanations.explain(e.subject, images, said)
+    wanted = None if _full(e.options) else _QUICK
+    explained = explanations.explain(e.subject, images, said, wanted)
     material: dict[str, Any] = {
         "images": images,
         "captions": _captions(e, chosen),
@@ -268,6 +269,9 @@ def _explanations(e: Evaluated) -> Found:
         "methods": explanations.METHODS,
     }
     numbers = explained.summary()
+    if wanted is not None:
+        others = [m.title for name, m in explanations.METHODS.items() if name not in wanted]
+        numbers["notes"].append(f"With --suite=full also: {', '.join(others)}.")
     if _full(e.options):
         seed = e.options.seed
         numbers["sanity"] = {

@@ -5,10 +5,13 @@ the test images, predictions for validation) once and only if asked. One that ca
 the model, a split or a column is not there, says why; the others appear all the same.
 """
 
+import contextlib
 import dataclasses
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -97,6 +100,8 @@ class Evaluated:
         self._predictions, self._validation = predictions, validation
         self._subject, self._split, self._dataset = subject, split, dataset
         self._others: dict[int, Outputs] = {}
+        self._ahead: dict[str, Future[Outputs]] = {}
+        self._stopped = False
 
     @property
     def subject(self) -> Subject:
@@ -122,7 +127,7 @@ class Evaluated:
     @cached_property
     def outputs(self) -> Outputs:
         """Of the split."""
-        return self._over(self.split)
+        return self._shared("outputs", self.split)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -145,7 +150,7 @@ class Evaluated:
             raise MissingError("the run held no validation images out (config.data.validation)")
         if self._split is not None and self._split.name == "validation":
             raise MissingError("what it is fitted on must not be what it is tested on")
-        return self._over(self.dataset.validation)
+        return self._shared("validation", self.dataset.validation)
 
     @cached_property
     def validation(self) -> Predictions:
@@ -159,19 +164,43 @@ class Evaluated:
     @cached_property
     def train_sample(self) -> Outputs:
         """Of training images, at most `TRAIN_SAMPLE`, drawn so that each class keeps its share."""
-        train = self.dataset.train
-        if len(train) > TRAIN_SAMPLE:
-            chosen = cuts.stratified(train.labels(), TRAIN_SAMPLE, self.options.seed)
-            train = dataclasses.replace(train, rows=train.rows[chosen])
-        return self._over(train)
+        return self._shared("train", self._of(self.dataset.train, TRAIN_SAMPLE))
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Makes the passes that most sections need in a thread of their own meanwhile.
+
+        The network leaves the processor gaps, in which what is known already is counted. Leaving
+        ends the passes after the batch at hand.
+        """
+        wanted: dict[str, Split] = {}
+        if self._subject is not None and self._split is not None and self._dataset is not None:
+            wanted["outputs"] = self._split
+            if self._dataset.validation is not None and self._split.name != "validation":
+                wanted["validation"] = self._dataset.validation
+            if self._split.name != "train":
+                wanted["train"] = self._of(self._dataset.train, TRAIN_SAMPLE)
+        self._ahead = {name: Future() for name in wanted}
+
+        def work() -> None:
+            for name, split in wanted.items():
+                try:
+                    self._ahead[name].set_result(self._over(split))
+                except BaseException as error:  # of whoever asks for it
+                    self._ahead[name].set_exception(error)
+
+        thread = threading.Thread(target=work, name="passes")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped = True
+            thread.join()
+            self._stopped = False
 
     def part(self, most: int) -> Split:
         """At most so many images of the split, drawn so that each class keeps its share."""
-        split = self.split
-        if len(split) <= most:
-            return split
-        chosen = cuts.stratified(split.labels(), most, self.options.seed)
-        return dataclasses.replace(split, rows=split.rows[chosen])
+        return self._of(self.split, most)
 
     def outputs_of(self, split: Split) -> Outputs:
         """Of any other split, computed once."""
@@ -179,13 +208,28 @@ class Evaluated:
             self._others[id(split)] = self._over(split)
         return self._others[id(split)]
 
+    def _of(self, split: Split, most: int) -> Split:
+        if len(split) <= most:
+            return split
+        chosen = cuts.stratified(split.labels(), most, self.options.seed)
+        return dataclasses.replace(split, rows=split.rows[chosen])
+
+    def _shared(self, name: str, split: Split) -> Outputs:
+        """From the thread that computes ahead, or computed now."""
+        return self._ahead[name].result() if name in self._ahead else self._over(split)
+
+    def _over(self, split: Split) -> Outputs:
+        def compute(variables: Any, batch: Any) -> Any:
+            if self._stopped:
+                raise MissingError("the evaluation was stopped")
+            return self._compute(variables, batch)
+
+        return self.subject.over(split, compute)
+
     @cached_property
     def _compute(self) -> Callable[..., Any]:
         subject = self.subject
         return jax.jit(lambda variables, batch: subject.outputs(variables, batch["image"]))
-
-    def _over(self, split: Split) -> Outputs:
-        return self.subject.over(split, self._compute)
 
 
 def _predictions(outputs: Outputs) -> Predictions:
