@@ -6,6 +6,7 @@ input, 75 stopped by a signal (nothing was changed).
 """
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -26,10 +27,11 @@ from imgrec.errors import UserError, unknown
 from imgrec.evaluation import answers, predictions, sections, suite
 from imgrec.evaluation.predictions import Predictions
 from imgrec.evaluation.subject import Subject
-from imgrec.evaluation.suite import Evaluated, Options, Report
+from imgrec.evaluation.suite import Evaluated, Found, Options, Report
 from imgrec.evaluation.unknown import ood_data
 from imgrec.files import write_bytes, write_text
 from imgrec.reporting import cards, data_sheet, report_page, saved_run
+from imgrec.reporting.parts import Part
 from imgrec.training import input_spec, run_folder, trained, xla
 from imgrec.training.clock import Clock
 
@@ -96,9 +98,14 @@ def _evaluate(given: flags.FlagValues, overrides: Mapping[str, Any], shown: Cons
                 n = len(evaluated.predictions.label)
             told = f"{opened.info['dataset']} {opened.info['split']}: {n:,} images"
             shown.print(told, markup=False)
-            report = suite.run(evaluated, sections.ALL, lambda done, of: bar("sections", done, of))
+            drawn: dict[str, Part] = {}
+
+            def draw(name: str, found: Found) -> None:
+                drawn[name] = report_page.part(name, found.numbers, found.material)
+
+            report = suite.run(evaluated, sections.ALL, functools.partial(bar, "sections"), draw)
     with clock("write"):
-        numbers = _write(opened, evaluated, report, clock)
+        numbers = _write(opened, evaluated, report, drawn, clock)
     _say(opened, numbers, report, shown)
     return 0
 
@@ -256,7 +263,13 @@ def _reference(run: str) -> Mapping[str, Any]:
     return {"name": run, **found["robustness"]}
 
 
-def _write(opened: _Opened, evaluated: Evaluated, report: Report, clock: Clock) -> dict[str, Any]:
+def _write(
+    opened: _Opened,
+    evaluated: Evaluated,
+    report: Report,
+    drawn: Mapping[str, Part],
+    clock: Clock,
+) -> dict[str, Any]:
     """Writes all files, the metrics last; returns the metrics."""
     out = opened.out
     classification = report.numbers.pop("classification", {})
@@ -269,7 +282,7 @@ def _write(opened: _Opened, evaluated: Evaluated, report: Report, clock: Clock) 
     }
     page = report_page.render(
         numbers,
-        report.material,
+        drawn,
         name=opened.experiment.name,
         history=report_page.history(opened.folder / "metrics.jsonl"),
     )

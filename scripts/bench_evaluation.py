@@ -22,7 +22,7 @@ import jax
 
 from imgrec import data
 from imgrec.evaluation import sections, suite
-from imgrec.evaluation.suite import Evaluated, Options
+from imgrec.evaluation.suite import Evaluated, Found, Options
 from imgrec.reporting import report_page
 from imgrec.training import trained, xla
 
@@ -69,9 +69,13 @@ def measure(folder: Path, rounds: int) -> dict:
     sections_of: dict[str, list[float]] = {}
 
     def whole() -> float:
-        begin, e = time.perf_counter(), evaluated()
+        begin, e, drawn = time.perf_counter(), evaluated(), {}
+
+        def draw(name: str, found: Found) -> None:
+            drawn[name] = report_page.part(name, found.numbers, found.material)
+
         with e.computing():
-            report = suite.run(e, sections.ALL, lambda done, total: None)
+            report = suite.run(e, sections.ALL, lambda done, total: None, draw)
         assert not report.defects, report.defects
         numbers = {
             **report.numbers.pop("classification"),
@@ -80,9 +84,14 @@ def measure(folder: Path, rounds: int) -> dict:
             "dataset": dataset.info.name,
             "split": "test",
         }
-        drawing = time.perf_counter()
-        report_page.render(numbers, report.material, name=experiment.name)
-        for name, spent in {**report.seconds, "page": time.perf_counter() - drawing}.items():
+        page = time.perf_counter()
+        report_page.render(
+            numbers,
+            drawn,
+            name=experiment.name,
+            history=report_page.history(folder / "metrics.jsonl"),
+        )
+        for name, spent in {**report.seconds, "page": time.perf_counter() - page}.items():
             sections_of.setdefault(name, []).append(spent)
         return time.perf_counter() - begin
 

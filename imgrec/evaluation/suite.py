@@ -276,21 +276,22 @@ class Report:
 
     Attributes:
       numbers: of each section, by its name.
-      material: likewise.
       missing: why a section is not there, by its name.
       defects: tracebacks of sections that failed for reasons of our own.
       seconds: that each took.
     """
 
     numbers: dict[str, dict[str, Any]]
-    material: dict[str, Mapping[str, Any]]
     missing: dict[str, str]
     defects: dict[str, str]
     seconds: dict[str, float]
 
 
 def run(
-    evaluated: Evaluated, sections: Sequence[Section], shown: Callable[[int, int], None]
+    evaluated: Evaluated,
+    sections: Sequence[Section],
+    shown: Callable[[int, int], None],
+    draw: Callable[[str, Found], None] = lambda name, found: None,
 ) -> Report:
     """Runs the sections that the options ask for, one after the other.
 
@@ -298,24 +299,23 @@ def run(
       evaluated: what they are about.
       sections: in the order of the report.
       shown: is told how many are done, of how many.
+      draw: is given what each found, at once: passes may still be going on beside.
     """
-    report = Report({}, {}, {}, {}, {})
+    report = Report({}, {}, {}, {})
     wanted = [section for section in sections if section.wanted(evaluated.options)]
     for done, section in enumerate(wanted):
         shown(done, len(wanted))
         begin = time.perf_counter()
         try:
             found = section.run(evaluated)
+            found = found if isinstance(found, Found) else Found(found)
+            report.numbers[section.name] = found.numbers
+            draw(section.name, found)
         except (MissingError, UserError, ValueError) as error:
             report.missing[section.name] = str(error)
         except Exception as error:  # one that fails must not take the others with it
             report.missing[section.name] = f"{type(error).__name__}: {error}"
             report.defects[section.name] = traceback.format_exc()
-        else:
-            found = found if isinstance(found, Found) else Found(found)
-            report.numbers[section.name] = found.numbers
-            if found.material:
-                report.material[section.name] = found.material
         report.seconds[section.name] = time.perf_counter() - begin
     shown(len(wanted), len(wanted))
     return report

@@ -23,7 +23,7 @@ from imgrec.reporting.sections import (
 )
 from imgrec.reporting.sections import history as curves
 
-# In the order of the page. Each takes the section's numbers and its material for pictures.
+# In the order of the page. Each takes the section's numbers, and its material if it has some.
 _SECTIONS: Mapping[str, Callable[..., Part]] = {
     "classification": classification.classification,
     "ranking": classification.ranking,
@@ -55,9 +55,20 @@ class Page:
     files: Mapping[str, bytes]
 
 
+def part(section: str, numbers: Numbers, material: Mapping[str, Any] | None = None) -> Part:
+    """A section of `metrics.json` as a part of the page.
+
+    Args:
+      section: its name.
+      numbers: that it found.
+      material: arrays for its pictures, where it has some.
+    """
+    return _SECTIONS[section](numbers, *([material] if material else []))
+
+
 def render(
     numbers: Numbers,
-    material: Mapping[str, Mapping[str, Any]],
+    drawn: Mapping[str, Part],
     *,
     name: str,
     history: Sequence[Mapping[str, Any]] = (),
@@ -66,27 +77,20 @@ def render(
 
     Args:
       numbers: what `metrics.json` holds.
-      material: arrays for pictures, by section.
+      drawn: the sections' parts.
       name: of the run.
       history: lines of the run's `metrics.jsonl`.
     """
-    shown: list[Part] = []
-    missing = dict(numbers.get("missing", {}))
-    for section, make in _SECTIONS.items():
-        found = numbers if section == "classification" else numbers.get(section)
-        if found is None or section in missing:
-            continue
-        given = (material[section],) if section in material else ()
-        shown.append(make(found, *given))
+    shown = [drawn[section] for section in _SECTIONS if section in drawn]
     if went := curves.history(history):
         shown.append(went)
-    said = {name.replace("_", " "): why for name, why in missing.items()}
+    missing = {name.replace("_", " "): why for name, why in numbers.get("missing", {}).items()}
     html = frame.render(
         title=f"{name} on {numbers['dataset']}, {numbers['split']}",
         about=_about(numbers),
         cards=_cards(numbers),
         shown=shown,
-        missing=list(said.items()),
+        missing=list(missing.items()),
         missing_about="Sections that could not be had, and why.",
     )
     files = {p.name: p.content for part in shown for p in parts.pictures(part.items)}

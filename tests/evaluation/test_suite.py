@@ -121,12 +121,14 @@ def test_a_pass_that_fails_fails_those_who_ask_for_it(monkeypatch):
         Section("validation", "validation", lambda e: {"n": len(e.validation.label)}),
         Section("train", "train", lambda e: Found({"n": len(e.train_sample["label"])}, {"x": 1})),
     )
-    told = []
+    told, drawn = [], {}
     with e.computing():
-        report = suite.run(e, sections, lambda done, total: told.append((done, total)))
+        report = suite.run(
+            e, sections, lambda done, total: told.append((done, total)), drawn.__setitem__
+        )
     assert report.numbers == {"test": {"n": 20}, "train": {"n": 30}}
     assert report.missing == {"validation": "a file is gone"} and not report.defects
-    assert report.material == {"train": {"x": 1}}
+    assert drawn == {"test": Found({"n": 20}), "train": Found({"n": 30}, {"x": 1})}
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
@@ -141,6 +143,17 @@ def test_faults_of_ours_are_kept_apart_and_unwanted_sections_do_not_run():
     report = suite.run(evaluated(), sections, lambda done, total: None)
     assert report.missing == {"broken": "RuntimeError: ours"}
     assert "Traceback" in report.defects["broken"]
+
+
+def test_a_figure_that_fails_leaves_its_numbers_and_the_others():
+    def draw(name, found):
+        if name == "first":
+            raise RuntimeError("no ink")
+
+    sections = [Section(name, name, lambda e: {"n": 1}) for name in ("first", "second")]
+    report = suite.run(evaluated(), sections, lambda done, total: None, draw)
+    assert report.numbers == {"first": {"n": 1}, "second": {"n": 1}}
+    assert report.missing == {"first": "RuntimeError: no ink"} and "first" in report.defects
 
 
 def test_what_is_not_there_is_said_with_what_would_bring_it():
