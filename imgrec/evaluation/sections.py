@@ -1,4 +1,4 @@
-"""The sections of a report, in its order: which numbers each is made of."""
+"""The sections of a report: which numbers each is made of."""
 
 import contextlib
 import functools
@@ -289,15 +289,18 @@ def _full(options: Options) -> bool:
     return options.suite == "full"
 
 
+# In this order: what asks for the test images alone comes while other passes still go on.
 ALL = (
     Section("classification", "classification", _classification),
-    Section("ranking", "ranking", _ranking),
     Section("calibration", "calibration", _by_validation(calibration)),
     Section("selective", "rejecting the unsure", _by_validation(selective)),
     Section("conformal", "prediction sets", _conformal),
     Section("imbalance", "frequent and rare classes", _imbalance),
     Section("groups", "groups of images", _groups),
     Section("label_errors", "likely label errors", _label_errors),
+    Section("ranking", "ranking", _ranking),
+    Section("galleries", "pictures", _galleries),
+    Section("explanations", "what answers rest on", _explanations),
     Section("robustness", "corrupted images", _robustness, _full),
     Section("sweeps", "turned dials", _sweeps, _full),
     Section(
@@ -312,6 +315,4 @@ ALL = (
     Section("unseen", "unknown images", _unseen, lambda o: bool(o.unknown)),
     Section("open_set", "unknown classes", _open_set, lambda o: o.held_out),
     Section("new_classes", "new classes", _new_classes, lambda o: o.held_out),
-    Section("galleries", "pictures", _galleries),
-    Section("explanations", "what answers rest on", _explanations),
 )

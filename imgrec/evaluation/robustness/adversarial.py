@@ -29,6 +29,7 @@ Images = Float[Array, "batch height width channels"]
 Labels = Int[Array, " batch"]
 # Logits of images in [0, 1].
 Network = Callable[[Images], Float[Array, "batch classes"]]
+Ascent = Callable[[Images, Labels], Images]
 
 
 def adversarial(
@@ -60,14 +61,26 @@ def adversarial(
     """
     if epsilons is None:
         epsilons = GREY_28 if subject.image_shape == (28, 28, 1) else PHOTOGRAPHS
-    step = jax.jit(functools.partial(_attacked, subject, steps, seed))
+    # Steps are taken by the host: a network's gradient in a compiled loop can be ten times slower
+    # on CPUs, where XLA's fast convolutions are not to be had inside loops.
+    slope = jax.jit(lambda variables, *given: ascent(_network(subject, variables))(*given))
+    judged = jax.jit(
+        lambda variables, images, labels: scores(subject.logits(variables, images), labels)
+    )
     total, done = -(-len(split) // subject.batch_size) * len(epsilons), 0
 
     def compute(variables: Variables, batch: Batch) -> dict[str, Array]:
         nonlocal done
         columns = []
         for epsilon in epsilons:
-            columns.append(step(variables, batch, jnp.float32(epsilon)))
+            reach = jnp.float32(epsilon)
+            shown = _attacked(functools.partial(slope, variables), batch, reach, steps, seed)
+            columns.append(
+                {
+                    name: judged(variables, images, batch["label"])["correct"]
+                    for name, images in shown.items()
+                }
+            )
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -87,13 +100,26 @@ def adversarial(
     }
 
 
-def fgsm(network: Network, images: Images, labels: Labels, epsilon: Float[Array, ""]) -> Images:
+def ascent(network: Network) -> Ascent:
+    """The gradient of each image's cross-entropy in the image, as a function."""
+
+    def gradient(images: Images, labels: Labels) -> Images:
+        def loss(images: Images) -> Float[Array, ""]:
+            log_probabilities = jax.nn.log_softmax(network(images).astype(jnp.float32))
+            return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).sum()
+
+        return jax.grad(loss)(images)
+
+    return gradient
+
+
+def fgsm(slope: Ascent, images: Images, labels: Labels, epsilon: Float[Array, ""]) -> Images:
     """One step of epsilon along the sign of the loss's gradient, clipped to [0, 1]."""
-    return jnp.clip(images + epsilon * jnp.sign(_ascent(network, images, labels)), 0, 1)
+    return jnp.clip(images + epsilon * jnp.sign(slope(images, labels)), 0, 1)
 
 
 def pgd(
-    network: Network,
+    slope: Ascent,
     images: Images,
     labels: Labels,
     epsilon: Float[Array, ""],
@@ -104,7 +130,7 @@ def pgd(
     """Steps of 2.5 epsilon / steps along the sign, each taken back into reach of the image.
 
     Args:
-      network: logits of images.
+      slope: of the loss, as `ascent` makes it of a network.
       images: in [0, 1].
       labels: that the adversary drives the network away from.
       epsilon: half the side of the cube about an image that the adversary may reach.
@@ -113,44 +139,29 @@ def pgd(
     """
     low, high = jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1)
     moves = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], minval=-1))(keys)
-    size = 2.5 / steps * epsilon
-
-    def step(_: Int[Array, ""], changed: Images) -> Images:
-        moved = changed + size * jnp.sign(_ascent(network, changed, labels))
-        return jnp.clip(moved, low, high)
-
-    return jax.lax.fori_loop(0, steps, step, jnp.clip(images + epsilon * moves, low, high))
+    changed = jnp.clip(images + epsilon * moves, low, high)
+    for _ in range(steps):
+        moved = changed + 2.5 / steps * epsilon * jnp.sign(slope(changed, labels))
+        changed = jnp.clip(moved, low, high)
+    return changed
 
 
-def _ascent(network: Network, images: Images, labels: Labels) -> Images:
-    """The gradient of each image's cross-entropy in the image."""
-
-    def loss(images: Images) -> Float[Array, ""]:
-        log_probabilities = jax.nn.log_softmax(network(images).astype(jnp.float32))
-        return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).sum()
-
-    return jax.grad(loss)(images)
+def _network(subject: Subject, variables: Variables) -> Network:
+    return functools.partial(subject.logits, variables)
 
 
 def _attacked(
-    subject: Subject,
-    steps: int,
-    seed: int,
-    variables: Variables,
-    batch: Batch,
-    epsilon: Float[Array, ""],
-) -> dict[str, Array]:
-    """Whether each image of a batch is recognised as it is, and after each attack."""
-    network = functools.partial(subject.logits, variables)
+    slope: Ascent, batch: Batch, epsilon: Float[Array, ""], steps: int, seed: int
+) -> dict[str, Images]:
+    """The images of a batch as they are, and after each attack."""
     images, labels = batch["image"].astype(jnp.float32) / 255, batch["label"]
     key = named(jax.random.key(seed), "pgd")
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
-    shown = {
+    return {
         "clean": images,
-        "fgsm": fgsm(network, images, labels, epsilon),
-        "pgd": pgd(network, images, labels, epsilon, keys, steps=steps),
+        "fgsm": fgsm(slope, images, labels, epsilon),
+        "pgd": pgd(slope, images, labels, epsilon, keys, steps=steps),
     }
-    return {name: scores(network(each), labels)["correct"] for name, each in shown.items()}
 
 
 def _accuracies(correct: Bool[np.ndarray, "n epsilons"]) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def test_fgsm_on_a_linear_network_is_the_closed_form():
     # The gradient of cross-entropy is W (p - onehot), over the std, which keeps its sign.
     pull = (probabilities - np.eye(CLASSES)[np.asarray(labels)]) @ kernel.T
     expected = np.clip(np.asarray(FLOATS) + 0.07 * np.sign(pull).reshape(FLOATS.shape), 0, 1)
-    found = adversarial.fgsm(network(Linear()), FLOATS, labels, jnp.float32(0.07))
+    found = adversarial.fgsm(
+        adversarial.ascent(network(Linear())), FLOATS, labels, jnp.float32(0.07)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
@@ -72,8 +74,10 @@ def test_fgsm_on_a_linear_network_is_the_closed_form():
 def attacked(epsilon):
     labels, keys = own_labels(Curved()), jax.random.split(jax.random.key(1), N)
     return {
-        "fgsm": adversarial.fgsm(network(Curved()), FLOATS, labels, epsilon),
-        "pgd": adversarial.pgd(network(Curved()), FLOATS, labels, epsilon, keys, steps=8),
+        "fgsm": adversarial.fgsm(adversarial.ascent(network(Curved())), FLOATS, labels, epsilon),
+        "pgd": adversarial.pgd(
+            adversarial.ascent(network(Curved())), FLOATS, labels, epsilon, keys, steps=8
+        ),
     }
 
 
@@ -106,10 +110,17 @@ def test_many_steps_go_further_than_one():
 def test_an_image_starts_from_its_own_key():
     labels, reach = own_labels(Curved()), jnp.float32(0.1)
     keys = jax.random.split(jax.random.key(1), N)
-    together = adversarial.pgd(network(Curved()), FLOATS, labels, reach, keys, steps=3)
+    together = adversarial.pgd(
+        adversarial.ascent(network(Curved())), FLOATS, labels, reach, keys, steps=3
+    )
     part = slice(7, 12)
     alone = adversarial.pgd(
-        network(Curved()), FLOATS[part], labels[part], reach, keys[part], steps=3
+        adversarial.ascent(network(Curved())),
+        FLOATS[part],
+        labels[part],
+        reach,
+        keys[part],
+        steps=3,
     )
     np.testing.assert_allclose(together[part], alone, atol=1e-6)
 
