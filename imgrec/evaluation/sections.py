@@ -14,7 +14,7 @@ from imgrec.evaluation.confidence.calibration import calibration
 from imgrec.evaluation.confidence.conformal import conformal
 from imgrec.evaluation.confidence.selective import selective
 from imgrec.evaluation.explanations import sanity
-from imgrec.evaluation.features.representations import representations
+from imgrec.evaluation.features.representations import likeness, representations
 from imgrec.evaluation.groups import image_columns
 from imgrec.evaluation.groups.groups import groups
 from imgrec.evaluation.groups.imbalance import imbalance
@@ -221,6 +221,14 @@ def _representations(e: Evaluated) -> dict[str, Any]:
         validation=e.validation_outputs if own else None,
         test=e.outputs,
         class_names=e.class_names,
+        seed=e.options.seed,
+    )
+
+
+def _likeness(e: Evaluated) -> dict[str, Any]:
+    return likeness(
+        e.outputs,
+        e.class_names,
         tsne=e.options.projection,
         queries=0 if _full(e.options) else _QUERIES,
         seed=e.options.seed,
@@ -301,6 +309,7 @@ ALL = (
     Section("ranking", "ranking", _ranking),
     Section("galleries", "pictures", _galleries),
     Section("explanations", "what answers rest on", _explanations),
+    Section("likeness", "likeness of features", _likeness),
     Section("robustness", "corrupted images", _robustness, _full),
     Section("sweeps", "turned dials", _sweeps, _full),
     Section(

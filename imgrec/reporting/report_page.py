@@ -39,6 +39,7 @@ _SECTIONS: Mapping[str, Callable[..., Part]] = {
     "published": robustness.published,
     "adversarial": robustness.adversarial,
     "representations": features.representations,
+    "likeness": features.likeness,
     "unseen": unknown.unseen,
     "open_set": unknown.open_set,
     "new_classes": unknown.new_classes,

@@ -29,39 +29,27 @@ def representations(
     validation: Outputs | None,
     test: Outputs,
     class_names: Sequence[str],
-    tsne: bool = False,
-    queries: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything that is said of features.
+    """What features are worth with training images beside them.
 
     Args:
       train: outputs ("features", "label") for training images, all or a sample of them.
       validation: for the validation split, by which the few-shot probe is chosen.
       test: for the test split.
       class_names: one for each label.
-      tsne: also a map by t-SNE, which takes some ten seconds.
-      queries: of retrieval, at most; 0 for all test images.
       seed: of draws and resamples.
 
     Returns:
       n, n_train, features (their number);
       knn: a list of {k, accuracy, n, intervals (Wilson)} of the weighted vote;
-      few_shot: as of `few_shot.few_shot`;
-      retrieval: as of `retrieval.retrieval`;
-      maps: {"pca": as of `pca`, "tsne": as of `tsne`, or None};
-      class_names; reasons, which says in words why something is None.
+      few_shot: as of `few_shot.few_shot`.
 
     Raises:
       ValueError: there are no training or test images, or a feature is not a finite number.
     """
-    if not len(test["label"]) or not len(train["label"]):
-        raise ValueError("Features are compared between training and test images; some are needed.")
-    if not all(np.isfinite(o["features"]).all() for o in (train, test)):
-        raise ValueError("The features are not all finite numbers, so they cannot be compared.")
-    chosen = sampled(len(test["label"]), seed)
-    points, labels = test["features"][chosen], test["label"][chosen]
-    report: dict[str, Any] = {
+    _check(train, test)
+    return {
         "n": len(test["label"]),
         "n_train": len(train["label"]),
         "features": test["features"].shape[1],
@@ -73,6 +61,39 @@ def representations(
             num_classes=len(class_names),
             seed=seed,
         ),
+    }
+
+
+def likeness(
+    test: Outputs,
+    class_names: Sequence[str],
+    *,
+    tsne: bool = False,
+    queries: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How near like lies to like among the features of one split.
+
+    Args:
+      test: outputs ("features", "label") for it.
+      class_names: one for each label.
+      tsne: also a map by t-SNE, which takes some ten seconds.
+      queries: of retrieval, at most; 0 for all images.
+      seed: of draws and resamples.
+
+    Returns:
+      n; retrieval: as of `retrieval.retrieval`;
+      maps: {"pca": as of `pca`, "tsne": as of `tsne`, or None};
+      class_names; reasons, which says in words why something is None.
+
+    Raises:
+      ValueError: there are no images, or a feature is not a finite number.
+    """
+    _check(test)
+    chosen = sampled(len(test["label"]), seed)
+    points, labels = test["features"][chosen], test["label"][chosen]
+    report: dict[str, Any] = {
+        "n": len(test["label"]),
         "retrieval": retrieval.retrieval(
             test["features"], test["label"], queries=queries, seed=seed
         ),
@@ -87,6 +108,13 @@ def representations(
     else:
         report["maps"]["tsne"] = t_sne(points, labels, seed)
     return report
+
+
+def _check(*outputs: Outputs) -> None:
+    if not all(len(some["label"]) for some in outputs):
+        raise ValueError("Features are compared between images; some are needed.")
+    if not all(np.isfinite(some["features"]).all() for some in outputs):
+        raise ValueError("The features are not all finite numbers, so they cannot be compared.")
 
 
 def knn(train: Outputs, test: Outputs, num_classes: int) -> list[dict[str, Any]]:

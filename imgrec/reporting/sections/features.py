@@ -6,7 +6,7 @@ from imgrec.reporting.parts import Item, Numbers, Part, Picture, Table, number, 
 
 
 def representations(numbers: Numbers) -> Part:
-    """Neighbours, few-shot probes, retrieval, and maps of the features."""
+    """Neighbours and few-shot probes."""
     rows = [
         (
             f"vote of the {each['k']} nearest training images",
@@ -30,22 +30,6 @@ def representations(numbers: Numbers) -> Part:
             f"images; tested on {numbers['n']:,}.",
         )
     ]
-    retrieval = numbers["retrieval"]
-    keys = {
-        "map_at_all": "mean average precision, over the whole split",
-        "recall_at_1": "the nearest image is of the class",
-        "recall_at_5": "one of the 5 nearest is",
-        "recall_at_10": "one of the 10 nearest is",
-        "precision_at_10": "share of the 10 nearest that are",
-    }
-    if retrieval.get("map_at_all") is not None:
-        items.append(
-            Table(
-                ("retrieval", ""),
-                [(said, percent(retrieval[key], of(retrieval, key))) for key, said in keys.items()],
-                caption=f"{retrieval['n']:,} test images ask for others of their class, by cosine.",
-            )
-        )
     if len(few["shots"]) > 1:
         shots = [each["shots"] for each in few["shots"]]
         bounds = [of(each, "accuracy") or [each["accuracy"]] * 2 for each in few["shots"]]
@@ -70,15 +54,42 @@ def representations(numbers: Numbers) -> Part:
                 f"A linear probe fitted in closed form; means of {few['seeds']} draws.",
             )
         )
+    return Part(
+        "representations",
+        "Features",
+        "What the network hands to its head, used without the head.",
+        [*items, *parts.notes(few), *parts.notes(numbers)],
+    )
+
+
+def likeness(numbers: Numbers) -> Part:
+    """Retrieval, and maps of the features."""
+    items: list[Item] = []
+    retrieval = numbers["retrieval"]
+    keys = {
+        "map_at_all": "mean average precision, over the whole split",
+        "recall_at_1": "the nearest image is of the class",
+        "recall_at_5": "one of the 5 nearest is",
+        "recall_at_10": "one of the 10 nearest is",
+        "precision_at_10": "share of the 10 nearest that are",
+    }
+    if retrieval.get("map_at_all") is not None:
+        items.append(
+            Table(
+                ("retrieval", ""),
+                [(said, percent(retrieval[key], of(retrieval, key))) for key, said in keys.items()],
+                caption=f"{retrieval['n']:,} test images ask for others of their class, by cosine.",
+            )
+        )
     maps = numbers["maps"]
     for name, title in (("pca", "PCA"), ("tsne", "t-SNE")):
         if maps.get(name):
             items.append(_map(name, title, maps[name], numbers["class_names"]))
     return Part(
-        "representations",
-        "Features",
-        "What the network hands to its head, used without the head: how well like lies near like.",
-        [*items, *parts.notes(few), *parts.notes(retrieval), *parts.notes(numbers)],
+        "likeness",
+        "Likeness",
+        "How near like lies to like in the network's features.",
+        [*items, *parts.notes(retrieval), *parts.notes(numbers)],
     )
 
 

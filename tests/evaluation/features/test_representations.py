@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from imgrec.evaluation.features import representations as module
-from imgrec.evaluation.features.representations import knn, pca, representations, t_sne
+from imgrec.evaluation.features.representations import knn, likeness, pca, representations, t_sne
 
 CLASSES, WIDTH = 4, 10
 
@@ -31,7 +31,9 @@ def test_the_section_is_whole_and_plain():
     assert (found["n"], found["n_train"], found["features"]) == (120, 160, WIDTH)
     assert [each["k"] for each in found["knn"]] == [5, 20]
     assert found["few_shot"]["n"] == 120 and len(found["few_shot"]["shots"]) == 4
-    assert found["retrieval"]["n"] == 120 and found["class_names"] == list("abcd")
+    found = likeness(TEST, tuple("abcd"))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["n"] == found["retrieval"]["n"] == 120 and found["class_names"] == list("abcd")
     assert found["maps"]["pca"]["n"] == 120 and found["maps"]["tsne"] is None
     assert "not asked for" in found["reasons"]["tsne"]
 
@@ -90,7 +92,7 @@ def test_a_map_keeps_clusters_together():
 
 def test_a_map_in_the_section_shows_a_part_of_many_images(monkeypatch):
     monkeypatch.setattr(module, "POINTS", 30)
-    found = representations(**SETS, tsne=True)
+    found = likeness(TEST, tuple("abcd"), tsne=True)
     chosen = module.sampled(120, 0)
     assert len(chosen) == 30 and (np.diff(chosen) > 0).all()
     for name in ("pca", "tsne"):
@@ -101,7 +103,7 @@ def test_a_map_in_the_section_shows_a_part_of_many_images(monkeypatch):
 
 def test_three_images_make_no_map():
     few = {key: values[:3] for key, values in TEST.items()}
-    found = representations(**{**SETS, "test": few}, tsne=True)
+    found = likeness(few, tuple("abcd"), tsne=True)
     assert found["maps"]["tsne"] is None and "3 images make no map" in found["reasons"]["tsne"]
     assert found["retrieval"]["map_at_all"] is None
     json.dumps(found, allow_nan=False)
