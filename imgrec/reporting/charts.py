@@ -348,7 +348,7 @@ def bars(
         axes.grid(axis="x", visible=False)
         axes.set(xlabel=x_label, ylabel=y_label)
         if len(series) > 1:
-            _legend(axes, len(series))
+            _legend(axes, len(series), above=True)
         return _svg(figure)
 
 

@@ -71,7 +71,7 @@ caption { caption-side: bottom; text-align: left; padding-top: .3rem; max-width:
 .card { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem 1rem; min-width: 9rem; }
 .card b { display: block; font-size: 1.5rem; font-weight: 600; }
 .card small { color: #69717c; }
-nav { margin: 1rem 0; } nav a { margin-right: .9rem; white-space: nowrap; } a { color: #3b6ea5; }
+nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .2rem .9rem; } a { color: #3b6ea5; }
 table { border-collapse: collapse; margin: .8rem 0; } tr + tr { border-top: 1px solid #eef0f3; }
 td, th { padding: .2rem 1rem .2rem 0; text-align: left; font-variant-numeric: tabular-nums;
   vertical-align: top; overflow-wrap: break-word; } th { font-weight: 600; color: #69717c; }

@@ -55,7 +55,7 @@ def imbalance(numbers: Numbers) -> Part:
                 )
                 for c in corrections
             ],
-            caption=f"Groups of classes: {numbers['grouping']['said']} Corrected: tau times the "
+            caption=f"Groups of classes: {numbers['grouping']['said']}. Corrected: tau times the "
             "log of the class's share of training is taken off its logit (Menon et al. 2021).",
         )
     )
