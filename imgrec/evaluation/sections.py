@@ -83,6 +83,8 @@ def _imbalance(e: Evaluated) -> dict[str, Any]:
 def _groups(e: Evaluated) -> dict[str, Any]:
     p, known = e.predictions, e.split.columns()
     if absent := [name for name in e.options.columns if name not in known]:
+        if not known:
+            raise MissingError(f"the data set has no column {absent[0]!r}, nor any other")
         raise unknown("column of groups", absent[0], known)
     wanted = e.options.columns or [name for name in known if name not in _NOT_GROUPS]
     # What somebody told of the images goes before what is measured of them.
