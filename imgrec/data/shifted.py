@@ -275,8 +275,8 @@ def _folder(name: str, root: Path, folders: Sequence[str], holds: str, expected:
 def _missing(name: str, root: Path, folders: Sequence[str], expected: str) -> UserError:
     return UserError(
         f"The files of {name!r} are not in {root / folders[0]} or {root}. Expected there: "
-        f"{expected}. Say where they are with --shifted=NAME@FOLDER, --data.root=FOLDER or the environment "
-        "variable IMGREC_DATA."
+        f"{expected}. Say where they are with --shifted=NAME@FOLDER, --data.root=FOLDER or the "
+        "environment variable IMGREC_DATA."
     )
 
 
