@@ -146,15 +146,20 @@ def pca(features: Features, labels: Int32[np.ndarray, " n"]) -> dict[str, Any]:
       x, y, label (one each an image), n, explained (share of the variance, of each direction).
     """
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    _, values, directions = np.linalg.svd(centred, full_matrices=False)
+    # Of the smaller of the two matrices of products, which takes a fraction of an SVD.
+    tall = len(centred) >= centred.shape[1]
+    variances, vectors = np.linalg.eigh(centred.T @ centred if tall else centred @ centred.T)
+    kept = min(2, len(variances))
+    variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1][:, :kept]
+    if not tall:
+        lengths = np.sqrt(variances[:kept])
+        vectors = centred.T @ vectors / np.where(lengths > 0, lengths, 1)
     # A direction may as well be its opposite; its largest part is made positive.
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
-    projected = np.zeros((len(centred), 2))
-    kept = min(2, len(values))
-    projected[:, :kept] = centred @ (directions * np.sign(largest))[:kept].T
-    total = np.sum(values**2)
-    explained = np.zeros(2)
-    explained[:kept] = values[:kept] ** 2 / total if total else 0
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    projected, explained = np.zeros((len(centred), 2)), np.zeros(2)
+    projected[:, :kept] = centred @ (vectors * np.sign(largest))
+    if total := variances.sum():
+        explained[:kept] = variances[:kept] / total
     return {**_map(projected, labels), "explained": explained.tolist()}
 
 

@@ -72,6 +72,17 @@ def test_the_plane_is_scikit_learns():
     np.testing.assert_allclose(flipped["x"][::-1], found["x"], atol=1e-5)
 
 
+def test_the_plane_of_more_features_than_images():
+    wide = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
+    found = pca(wide, np.zeros(12, np.int32))
+    model = PCA(2).fit(wide.astype(float))
+    points = np.stack([found["x"], found["y"]], axis=1)
+    expected = model.transform(wide.astype(float))
+    signs = np.sign((points * expected).sum(axis=0))
+    np.testing.assert_allclose(points, expected * signs, atol=1e-6)
+    np.testing.assert_allclose(found["explained"], model.explained_variance_ratio_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(1, 5), (2, 5), (6, 1), (4, 3)])
 def test_a_plane_of_hardly_anything(shape):
     found = pca(np.ones(shape, np.float32), np.zeros(shape[0], np.int32))
