@@ -171,7 +171,7 @@ def _results(found: Numbers) -> Part:
     return Part("results", "Results", "How well each run does by itself.", items)
 
 
-def _every_number(names: Sequence[str], numbers: Mapping[str, Sequence[float | None]]) -> Details:
+def _every_number(names: Sequence[str], numbers: Mapping[str, Sequence[Any]]) -> Details:
     listed = list(numbers.items())[:_MOST_NUMBERS]
     table = Table(
         ("in metrics.json", *names),

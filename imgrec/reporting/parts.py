@@ -79,7 +79,9 @@ def pictures(items: Sequence[Item]) -> list[Picture]:
     return found
 
 
-def percent(value: float | None, interval: Sequence[float] | None = None, digits: int = 2) -> str:
+def percent(
+    value: int | float | None, interval: Sequence[int | float] | None = None, digits: int = 2
+) -> str:
     """A share as "91.47 % [90.9, 92.0]"; "–" where it is not known."""
     if value is None:
         return "–"
@@ -89,7 +91,9 @@ def percent(value: float | None, interval: Sequence[float] | None = None, digits
     return text
 
 
-def number(value: float | None, interval: Sequence[float] | None = None, digits: int = 3) -> str:
+def number(
+    value: int | float | None, interval: Sequence[int | float] | None = None, digits: int = 3
+) -> str:
     """A number as "0.214 [0.20, 0.23]"; "–" where it is not known."""
     if value is None:
         return "–"
@@ -99,7 +103,7 @@ def number(value: float | None, interval: Sequence[float] | None = None, digits:
     return text
 
 
-def of(numbers: Numbers, name: str) -> list[float] | None:
+def of(numbers: Numbers, name: str) -> list[Any] | None:
     """The interval of a number, where there is one."""
     return (numbers.get("intervals") or {}).get(name)
 

@@ -255,14 +255,14 @@ def _curves(run: SavedRun) -> dict[str, Any]:
     }
 
 
-def _numbers(runs: Sequence[SavedRun]) -> dict[str, list[float | None]]:
+def _numbers(runs: Sequence[SavedRun]) -> dict[str, list[Any]]:
     columns = [_scalars(run.metrics) for run in runs]
     names = dict.fromkeys(name for column in columns for name in column)
     return {name: [column.get(name) for column in columns] for name in names}
 
 
-def _scalars(found: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    scalars: dict[str, float] = {}
+def _scalars(found: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
+    scalars: dict[str, int | float] = {}
     for name, value in found.items():
         if name in _NO_NUMBERS:
             continue

@@ -195,7 +195,7 @@ def _curves(numbers: Numbers, name: str) -> list[Item]:
 
 
 def _curve(file: str, factor: str, found: Numbers, chance: float) -> Picture:
-    intervals: Sequence[Sequence[float]] = found["accuracy_interval"]
+    intervals: Sequence[Sequence[Any]] = found["accuracy_interval"]
     return Picture(
         file,
         charts.lines(
