@@ -1,64 +1,20 @@
-"""Charts as SVG: the few kinds that reports are made of, in one hand.
+"""Charts as SVG: the few kinds that reports are made of.
 
-Every function returns the bytes of an SVG file that is the same from run to run. matplotlib draws
-them through its object interface: no display, no global state.
+Every function returns the bytes of an SVG file that is the same from run to run. How they look is
+in `imgrec.reporting.chart_style`.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imgrec.reporting.plots import FAINT, GRID, INK
-
-BLUE, RED, GREEN, AMBER = "#3b6ea5", "#c0504d", "#3d8b5f", "#d08a2e"
-COLOURS = (
-    BLUE,
-    RED,
-    GREEN,
-    AMBER,
-    "#7b5ea7",
-    "#3e9cb0",
-    "#a4637d",
-    "#7d8a3c",
-    "#5a6270",
-    "#b5651d",
-)
-
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.hashsalt": "imgrec",
-    "svg.fonttype": "path",
-    "text.parse_math": False,  # what a user named may hold dollars
-}
-_LONGEST_NAME = 28
-
-Number = int | float
-Numbers = Sequence[Number | None]
-Limits = tuple[Number, Number]
-Level = tuple[Number, str]  # where, and what it is
+from imgrec.reporting import chart_style
+from imgrec.reporting.chart_style import AMBER, BLUE, COLOURS, Level, Limits, Number, Numbers
+from imgrec.reporting.plots import FAINT, INK
 
 
 @dataclass(frozen=True)
@@ -109,11 +65,11 @@ def lines(
       level: a faint horizontal line and what it is.
       size: in inches.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(size, title)
+    with chart_style.styled():
+        figure, axes = chart_style.framed(size, title)
         for i, curve in enumerate(curves):
             colour = COLOURS[i % len(COLOURS)]
-            y = _numbers(curve.y)
+            y = chart_style.numbers(curve.y)
             axes.plot(
                 curve.x,
                 y,
@@ -125,21 +81,11 @@ def lines(
                 label=curve.name or None,
             )
             if len(curve.low):
-                low, high = _numbers(curve.low), _numbers(curve.high)
+                low, high = chart_style.numbers(curve.low), chart_style.numbers(curve.high)
                 axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, linewidth=0)
         if diagonal:
             axes.plot([0, 1], [0, 1], ":", color=FAINT, linewidth=1)
-        if level is not None:
-            axes.axhline(level[0], color=FAINT, linewidth=1, linestyle=":")
-            axes.annotate(
-                level[1],
-                (1, level[0]),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=7.5,
-                color=FAINT,
-            )
+        chart_style.level_across(axes, level)
         if log_x:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
@@ -153,8 +99,8 @@ def lines(
         if y_limits:
             axes.set_ylim(*y_limits)
         if any(curve.name for curve in curves):
-            _legend(axes, len(curves))
-        return _svg(figure)
+            chart_style.legend(axes, len(curves))
+        return chart_style.svg(figure)
 
 
 def dots(
@@ -180,31 +126,21 @@ def dots(
       notes: a few words at the right end of each row, such as its count.
       x_limits: of the axis.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(
+    with chart_style.styled():
+        figure, axes = chart_style.framed(
             (5.8, max(1.6, 0.9 + 0.24 * len(names) * max(1, len(series) / 2))), title
         )
         rows = np.arange(len(names))[::-1]
         for i, (name, values) in enumerate(series.items()):
             shift = (len(series) - 1) / 2 - i
             y = rows + shift * 0.7 / max(1, len(series))
-            x, colour = _numbers(values), COLOURS[i % len(COLOURS)]
+            x, colour = chart_style.numbers(values), COLOURS[i % len(COLOURS)]
             for at, value in zip(y, intervals.get(name, [None] * len(y)), strict=True):
                 if value is not None:
                     axes.plot(value, (at, at), color=colour, linewidth=1.4, alpha=0.6)
             axes.plot(x, y, "o", color=colour, markersize=4, label=name)
-        if level is not None:
-            axes.axvline(level[0], color=FAINT, linewidth=1, linestyle=":")
-            axes.annotate(
-                level[1],
-                (level[0], 1),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize=7.5,
-                color=FAINT,
-            )
-        axes.set_yticks(rows, [_short(name) for name in names])
+        chart_style.level_upright(axes, level)
+        axes.set_yticks(rows, [chart_style.short(name) for name in names])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.grid(axis="y", visible=False)
@@ -212,17 +148,10 @@ def dots(
         if x_limits:
             axes.set_xlim(*x_limits)
         for at, note in zip(rows, notes, strict=False):
-            axes.annotate(
-                note,
-                (1.01, at),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=7.5,
-                color=FAINT,
-            )
+            chart_style.note(axes, note, (1.01, at), of="y", va="center")
         if len(series) > 1:
-            _legend(axes, len(series), above=True)
-        return _svg(figure)
+            chart_style.legend(axes, len(series), above=True)
+        return chart_style.svg(figure)
 
 
 def heat_map(
@@ -237,10 +166,12 @@ def heat_map(
     good_is_high: bool = True,
 ) -> bytes:
     """A table whose cells are coloured and written: dark blue is good, dark red is bad."""
-    with mpl.rc_context(_STYLE):
+    with chart_style.styled():
         size = (1.9 + 0.62 * len(columns), 0.9 + 0.26 * len(rows))
-        figure, axes = _axes(size, title)
-        table = np.array([_numbers(row) for row in values], np.float64).reshape(len(rows), -1)
+        figure, axes = chart_style.framed(size, title)
+        table = np.array([chart_style.numbers(row) for row in values], np.float64).reshape(
+            len(rows), -1
+        )
         axes.imshow(
             table,
             aspect="auto",
@@ -257,13 +188,13 @@ def heat_map(
                 colour = "white" if share < 0.15 or share > 0.87 else INK
                 axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
         axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), [_short(row) for row in rows])
+        axes.set_yticks(range(len(rows)), [chart_style.short(row) for row in rows])
         axes.tick_params(length=0)
         axes.grid(visible=False)
         axes.set_xlabel(x_label)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return _svg(figure)
+        return chart_style.svg(figure)
 
 
 def histograms(
@@ -287,29 +218,19 @@ def histograms(
       line: a vertical one and what it is.
       size: in inches.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(size, title)
+    with chart_style.styled():
+        figure, axes = chart_style.framed(size, title)
         for i, (name, values) in enumerate(counts.items()):
             shares = np.asarray(values, np.float64) / max(1e-12, float(np.sum(values)))
             colour = COLOURS[i % len(COLOURS)]
             axes.stairs(shares, edges, color=colour, linewidth=1.4, label=name)
             axes.stairs(shares, edges, color=colour, alpha=0.15, fill=True)
-        if line is not None:
-            axes.axvline(line[0], color=INK, linewidth=1, linestyle="--")
-            axes.annotate(
-                line[1],
-                (line[0], 0.98),
-                xycoords=("data", "axes fraction"),
-                ha="right",
-                va="top",
-                rotation=90,
-                fontsize=7.5,
-            )
+        chart_style.level_upright(axes, line, firm=True)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_ylim(bottom=0)
         if len(counts) > 1:
-            _legend(axes, len(counts))
-        return _svg(figure)
+            chart_style.legend(axes, len(counts))
+        return chart_style.svg(figure)
 
 
 def bars(
@@ -323,33 +244,26 @@ def bars(
     size: tuple[float, float] = (5.2, 2.8),
 ) -> bytes:
     """Bars side by side for each name."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(size, title)
+    with chart_style.styled():
+        figure, axes = chart_style.framed(size, title)
         width = 0.8 / max(1, len(series))
         for i, (name, values) in enumerate(series.items()):
             x = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
-            axes.bar(x, _numbers(values), width, color=COLOURS[i % len(COLOURS)], label=name)
-        if level is not None:
-            axes.axhline(level[0], color=INK, linewidth=1, linestyle="--")
-            axes.annotate(
-                level[1],
-                (1, level[0]),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=7.5,
+            axes.bar(
+                x, chart_style.numbers(values), width, color=COLOURS[i % len(COLOURS)], label=name
             )
+        chart_style.level_across(axes, level, firm=True)
         longest = max((len(name) for name in names), default=0)
         turned: dict[str, Any] = (
             {"rotation": 35, "ha": "right"} if longest * len(names) > 60 else {}
         )
-        axes.set_xticks(range(len(names)), [_short(name) for name in names], **turned)
+        axes.set_xticks(range(len(names)), [chart_style.short(name) for name in names], **turned)
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)
         axes.set(xlabel=x_label, ylabel=y_label)
         if len(series) > 1:
-            _legend(axes, len(series), above=True)
-        return _svg(figure)
+            chart_style.legend(axes, len(series), above=True)
+        return chart_style.svg(figure)
 
 
 def scatter(
@@ -362,8 +276,8 @@ def scatter(
     y_label: str = "",
 ) -> bytes:
     """Points in the plane, coloured by label; of more than 20 labels none is named."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes((5.6, 4.4), title)
+    with chart_style.styled():
+        figure, axes = chart_style.framed((5.6, 4.4), title)
         xy, of = np.asarray(points, np.float64).reshape(-1, 2), np.asarray(labels)
         palette = mpl.colormaps["tab20" if len(names) > 10 else "tab10"]
         for label, name in enumerate(names):
@@ -377,7 +291,7 @@ def scatter(
                     alpha=0.6,
                     markeredgewidth=0,
                     color=palette(label % palette.N),
-                    label=_short(name) if len(names) <= 20 else None,
+                    label=chart_style.short(name) if len(names) <= 20 else None,
                     rasterized=len(xy) > 500,
                 )
         axes.set(xlabel=x_label, ylabel=y_label, xticks=[], yticks=[])
@@ -386,7 +300,7 @@ def scatter(
             axes.legend(
                 loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=3, handletextpad=0.1
             )
-        return _svg(figure)
+        return chart_style.svg(figure)
 
 
 def reliability(
@@ -402,7 +316,7 @@ def reliability(
       after: likewise after temperature scaling, if there was one.
       title: "" for none.
     """
-    with mpl.rc_context(_STYLE):
+    with chart_style.styled():
         figure = Figure(figsize=(4.6, 4.6))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.set_title(title)
@@ -413,10 +327,10 @@ def reliability(
         for name, bins, colour in series:
             full = [b for b in bins if b["count"] and b["mean_confidence"] is not None]
             x = [b["mean_confidence"] for b in full]
-            for b in full:
-                if b.get("interval"):
-                    at = (b["mean_confidence"], b["mean_confidence"])
-                    upper.plot(at, b["interval"], color=colour, alpha=0.4, linewidth=1.4)
+            sure = [b for b in full if b.get("interval")]
+            ends = np.array([b["interval"] for b in sure]).reshape(-1, 2).T
+            at = [b["mean_confidence"] for b in sure]
+            upper.vlines(at, *ends, color=colour, alpha=0.4, linewidth=1.4)
             accuracy = [b["accuracy"] for b in full]
             upper.plot(x, accuracy, "o-", color=colour, markersize=3.5, linewidth=1.2, label=name)
             total = max(1, sum(b["count"] for b in bins))
@@ -424,39 +338,5 @@ def reliability(
             lower.vlines(x, 0, shares, color=colour, linewidth=5, alpha=0.6)
         upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1.02))
         lower.set(xlabel="confidence (largest probability)", ylabel="share of images")
-        _legend(upper, len(series) + 1)
-        return _svg(figure)
-
-
-def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size)
-    axes = figure.subplots()
-    if title:
-        axes.set_title(title)
-    return figure, axes
-
-
-def _legend(axes: Axes, entries: int, *, above: bool = False) -> None:
-    if above:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(entries, 4))
-    elif entries > 5:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    else:
-        axes.legend(loc="best")
-
-
-def _numbers(values: Numbers) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1].rstrip() + "…"
-
-
-def _svg(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    # Cut to what was drawn, which costs a third of what laying it out anew does.
-    figure.savefig(
-        stream, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.06
-    )
-    return stream.getvalue()
+        chart_style.legend(upper, len(series) + 1)
+        return chart_style.svg(figure)
