@@ -147,7 +147,7 @@ def dots(
         axes.set_xlabel(x_label)
         if x_limits:
             axes.set_xlim(*x_limits)
-        for at, note in zip(rows, notes, strict=False):
+        for at, note in zip(rows.tolist(), notes, strict=False):
             chart_style.note(axes, note, (1.01, at), of="y", va="center")
         if len(series) > 1:
             chart_style.legend(axes, len(series), above=True)
