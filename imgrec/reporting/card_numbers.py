@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from imgrec.reporting import markdown
 from imgrec.reporting.markdown import escaped
-from imgrec.reporting.parts import Numbers, number, of, percent
-from imgrec.reporting.units import p_value
+from imgrec.reporting.parts import Numbers, of
+from imgrec.reporting.units import number, p_value, percent
 
 _MOST_CLASSES = 15  # that a table has
 _MOST_GROUPS = 40

@@ -12,8 +12,8 @@ from imgrec.config import Experiment
 from imgrec.reporting import markdown
 from imgrec.reporting.card_numbers import analyses, not_measured
 from imgrec.reporting.markdown import escaped
-from imgrec.reporting.parts import Numbers, number, of, percent
-from imgrec.reporting.units import duration, quantity
+from imgrec.reporting.parts import Numbers, of
+from imgrec.reporting.units import duration, number, percent, quantity
 from imgrec.reporting.weaknesses import weaknesses
 
 _NO_SETTINGS = ("log.", "checkpoint.", "mesh.", "name", "data.root", "data.resident")

@@ -10,18 +10,8 @@ from typing import Any
 from imgrec.reporting import charts, comparison_text, frame
 from imgrec.reporting.charts import Line
 from imgrec.reporting.comparison_text import shown
-from imgrec.reporting.parts import (
-    Details,
-    Item,
-    Numbers,
-    Part,
-    Picture,
-    Table,
-    Text,
-    number,
-    percent,
-)
-from imgrec.reporting.units import duration, p_value, points, quantity
+from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text
+from imgrec.reporting.units import duration, number, p_value, percent, points, quantity
 
 _CURVES = {
     "validation/accuracy": "accuracy on validation",

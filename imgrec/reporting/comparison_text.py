@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgrec.reporting.parts import number, percent
-from imgrec.reporting.units import duration, p_value, points, quantity
+from imgrec.reporting.units import duration, number, p_value, percent, points, quantity
 
 ALPHA = 0.05
 _MOST_FIELDS = 40

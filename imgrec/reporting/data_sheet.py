@@ -15,7 +15,8 @@ from imgrec.errors import UserError
 from imgrec.evaluation.groups import partitions
 from imgrec.reporting import markdown
 from imgrec.reporting.markdown import escaped
-from imgrec.reporting.parts import Numbers, of, percent
+from imgrec.reporting.parts import Numbers, of
+from imgrec.reporting.units import percent
 
 _MOST_CLASSES = 100
 _MOST_VALUES = 12

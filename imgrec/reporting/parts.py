@@ -79,30 +79,6 @@ def pictures(items: Sequence[Item]) -> list[Picture]:
     return found
 
 
-def percent(
-    value: int | float | None, interval: Sequence[int | float] | None = None, digits: int = 2
-) -> str:
-    """A share as "91.47 % [90.9, 92.0]"; "–" where it is not known."""
-    if value is None:
-        return "–"
-    text = f"{100 * value:.{digits}f} %"
-    if interval is not None:
-        text += f" [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
-    return text
-
-
-def number(
-    value: int | float | None, interval: Sequence[int | float] | None = None, digits: int = 3
-) -> str:
-    """A number as "0.214 [0.20, 0.23]"; "–" where it is not known."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    if interval is not None:
-        text += f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-    return text
-
-
 def of(numbers: Numbers, name: str) -> list[Any] | None:
     """The interval of a number, where there is one."""
     return (numbers.get("intervals") or {}).get(name)

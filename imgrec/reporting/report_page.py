@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.reporting import frame, parts
-from imgrec.reporting.parts import Numbers, Part, of, percent
+from imgrec.reporting.parts import Numbers, Part, of
 from imgrec.reporting.sections import (
     classification,
     confidence,
@@ -22,6 +22,7 @@ from imgrec.reporting.sections import (
     unknown,
 )
 from imgrec.reporting.sections import history as curves
+from imgrec.reporting.units import percent
 
 # In the order of the page. Each takes the section's numbers, and its material if it has some.
 _SECTIONS: Mapping[str, Callable[..., Part]] = {

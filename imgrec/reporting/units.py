@@ -1,6 +1,6 @@
 """Quantities as people read them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 Number = int | float
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -31,14 +31,19 @@ def quantity(value: Number | None, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
+def percent(share: Number | None, interval: Sequence[Number] | None = None, digits: int = 2) -> str:
+    """A share as "91.47 % [90.90, 92.00]"; "–" where not known."""
+    return _with_interval(share, interval, lambda value: f"{100 * value:.{digits}f}", " %")
+
+
 def points(share: Number | None, interval: Sequence[Number] | None = None) -> str:
-    """A difference of shares in percentage points: "+1.25 [0.30, 2.20]"."""
-    if share is None:
-        return "–"
-    text = f"{100 * share:+.2f}"
-    if interval is not None:
-        text += f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
-    return text
+    """A difference of shares in percentage points: "+1.25 [+0.30, +2.20]"; "–" where not known."""
+    return _with_interval(share, interval, lambda value: f"{100 * value:+.2f}")
+
+
+def number(value: Number | None, interval: Sequence[Number] | None = None, digits: int = 3) -> str:
+    """A number as "0.214 [0.200, 0.230]"; "–" where not known."""
+    return _with_interval(value, interval, lambda value: f"{value:.{digits}f}")
 
 
 def p_value(p: Number | None) -> str:
@@ -46,3 +51,18 @@ def p_value(p: Number | None) -> str:
     if p is None:
         return "–"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _with_interval(
+    value: Number | None,
+    interval: Sequence[Number] | None,
+    write: Callable[[Number], str],
+    unit: str = "",
+) -> str:
+    if value is None:
+        return "–"
+    text = write(value) + unit
+    if interval is not None:
+        low, high = interval
+        text += f" [{write(low)}, {write(high)}]"
+    return text

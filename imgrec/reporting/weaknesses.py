@@ -9,7 +9,8 @@ from typing import Any
 
 from imgrec.evaluation import bootstrap
 from imgrec.reporting.markdown import escaped
-from imgrec.reporting.parts import Numbers, of, percent
+from imgrec.reporting.parts import Numbers, of
+from imgrec.reporting.units import percent
 
 ALPHA = 0.05
 _MOST_CLASSES = 3

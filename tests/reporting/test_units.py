@@ -40,3 +40,12 @@ def test_points_and_p_values():
     assert units.points(-0.5) == "-50.00" and units.points(None) == "–"
     assert units.p_value(0.0314) == "0.031" and units.p_value(3e-9) == "< 0.0001"
     assert units.p_value(1.0) == "1" and units.p_value(None) == "–"
+
+
+def test_shares_and_numbers_with_their_intervals():
+    assert units.percent(0.9147, [0.909, 0.92]) == "91.47 % [90.90, 92.00]"
+    assert units.percent(1, digits=0) == "100 %"
+    assert units.number(0.2137, [0.2, 0.23]) == "0.214 [0.200, 0.230]"
+    assert units.number(-2, digits=1) == "-2.0"
+    # Of what is not known there is no interval either.
+    assert units.percent(None, [0.1, 0.2]) == units.number(None) == "–"

@@ -7,7 +7,8 @@ import numpy as np
 
 from imgrec.reporting import charts, parts, plots
 from imgrec.reporting.charts import Line
-from imgrec.reporting.parts import Details, Numbers, Part, Picture, Table, number, of, percent
+from imgrec.reporting.parts import Details, Numbers, Part, Picture, Table, of
+from imgrec.reporting.units import number, percent
 
 _MOST_CLASSES = 60  # whose dots are drawn
 _MOST_CURVES = 10

@@ -2,7 +2,8 @@
 
 from imgrec.reporting import charts, parts
 from imgrec.reporting.charts import Line
-from imgrec.reporting.parts import Item, Numbers, Part, Picture, Table, number, of, percent
+from imgrec.reporting.parts import Item, Numbers, Part, Picture, Table, of
+from imgrec.reporting.units import number, percent
 
 
 def representations(numbers: Numbers) -> Part:

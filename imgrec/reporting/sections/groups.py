@@ -4,18 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgrec.reporting import charts, parts, plots
-from imgrec.reporting.parts import (
-    Details,
-    Item,
-    Numbers,
-    Part,
-    Picture,
-    Table,
-    Text,
-    number,
-    of,
-    percent,
-)
+from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text, of
+from imgrec.reporting.units import number, percent
 
 _MOST_COLUMNS = 12  # that are drawn; the rest is in metrics.json
 _MOST_SUSPECTS = 20

@@ -5,18 +5,8 @@ from typing import Any
 
 from imgrec.reporting import overlays, parts, plots
 from imgrec.reporting.overlays import Column
-from imgrec.reporting.parts import (
-    Details,
-    Item,
-    Numbers,
-    Part,
-    Picture,
-    Table,
-    Text,
-    number,
-    of,
-    percent,
-)
+from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text, of
+from imgrec.reporting.units import number, percent
 
 _COLUMNS = 8
 _LISTS = {

@@ -5,7 +5,8 @@ from typing import Any
 
 from imgrec.reporting import charts, parts
 from imgrec.reporting.charts import Line
-from imgrec.reporting.parts import Item, Numbers, Part, Picture, Table, Text, number, of, percent
+from imgrec.reporting.parts import Item, Numbers, Part, Picture, Table, Text, of
+from imgrec.reporting.units import number, percent
 
 _SCALARS = (
     ("clean_accuracy", "accuracy, images as they are", True),

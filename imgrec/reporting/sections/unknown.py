@@ -4,7 +4,8 @@ from typing import Any
 
 from imgrec.reporting import charts, parts
 from imgrec.reporting.charts import Line
-from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text, of, percent
+from imgrec.reporting.parts import Details, Item, Numbers, Part, Picture, Table, Text, of
+from imgrec.reporting.units import percent
 
 _SCORES = {
     "max_softmax": "largest probability",
