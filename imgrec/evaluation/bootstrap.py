@@ -80,6 +80,35 @@ def interval(
     return ends.tolist()
 
 
+def reflected_interval(
+    value: float,
+    resampled: Float[np.ndarray, " count"],
+    noise: Float[np.ndarray, " some"],
+    most: float = math.inf,
+) -> list[float] | None:
+    """95 % for a quantity of at least 0 that noise alone makes larger than it is.
+
+    Such are differences between extremes and binned errors. Resampling adds the same noise once
+    more: where the true value is 0, no percentile interval holds it. So the interval is reflected
+    about the estimate (the basic bootstrap, Davison & Hinkley 1997, section 5.2), which takes
+    that bias off, and begins at 0 where noise alone would often make such a value.
+
+    Args:
+      value: of the sample; where it is not finite there is no interval.
+      resampled: in every resample. Where it is not defined it is left out; where that is more
+        than half of them there is no interval.
+      noise: what it is in resamples in which the truth is 0.
+      most: the largest that it can be.
+    """
+    defined, alone = (of[np.isfinite(of)].astype(np.float64) for of in (resampled, noise))
+    if not np.isfinite(value) or 2 * len(defined) < len(resampled) or not len(defined):
+        return None
+    low, high = 2 * value - np.quantile(defined, [0.975, 0.025])
+    if len(alone) and value <= np.quantile(alone, 0.975):
+        low = 0
+    return [float(np.clip(low, 0, value)), float(np.clip(high, value, most))]
+
+
 def mean_interval(
     values: Values, weights: Float32[np.ndarray, "count n"], level: float = 0.95
 ) -> list[float] | None:

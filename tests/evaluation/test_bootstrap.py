@@ -61,6 +61,27 @@ def test_a_shift_of_all_resamples_is_taken_back_unless_it_is_chance():
     assert bootstrap.interval(np.full(9, 1.0), estimate=1.0) == [1, 1]
 
 
+def test_an_interval_is_reflected_about_what_noise_makes_larger():
+    spread = np.linspace(0.1, 0.5, 1001)  # its middle 95 % is from 0.11 to 0.49
+    silent, loud = np.full(10, 0.01), np.full(10, 0.5)
+    reflected = bootstrap.reflected_interval
+    assert reflected(0.4, spread, silent) == pytest.approx([0.31, 0.69])
+    # Where noise alone would make as much, the truth may be 0.
+    assert reflected(0.4, spread, loud) == pytest.approx([0, 0.69])
+    # It stays on [0, most], with the estimate inside.
+    assert reflected(0.4, spread, silent, most=0.6) == pytest.approx([0.31, 0.6])
+    assert reflected(0.2, spread, silent) == pytest.approx([0, 0.29])
+    assert reflected(0.8, spread - 0.1, silent, most=0.9) == [0.8, 0.9]
+
+
+def test_a_reflected_interval_needs_a_value_and_resamples_that_have_one():
+    some = np.array([0.1, 0.1, np.nan])
+    assert bootstrap.reflected_interval(0.1, some, some) == [0, pytest.approx(0.1)]
+    assert bootstrap.reflected_interval(0.1, some[1:].repeat([1, 2]), some) is None
+    assert bootstrap.reflected_interval(np.nan, some, some) is None
+    assert bootstrap.reflected_interval(0.1, np.empty(0), some) is None
+
+
 def test_the_interval_of_a_mean_agrees_with_scipy():
     values = np.random.default_rng(0).normal(3, 2, 400)
     found = bootstrap.mean_interval(values, bootstrap.resamples(400, count=4000))

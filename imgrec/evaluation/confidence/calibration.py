@@ -336,7 +336,7 @@ def binned_error(
     gaps: Float[np.ndarray, " cells"],
     resampled: Float[np.ndarray, "count cells"],
     total: Callable[..., Any],
-) -> tuple[float, list[float], float]:
+) -> tuple[float, list[float] | None, float]:
     """A binned error, its 95 % interval, and its expected value were there no true gap.
 
     Args:
@@ -344,17 +344,13 @@ def binned_error(
       resampled: the same in every resample.
       total: over the last axis of absolute gaps, `np.sum` or `np.max`.
 
-    Noise makes every gap larger than it is, and resampling adds the same noise once more: of
-    a calibrated model no percentile interval holds the true 0. So the interval is reflected
-    about the estimate (the basic bootstrap, Davison & Hinkley 1997, section 5.2), which takes
-    that bias off, and it begins at 0 where noise alone would often make such an error. What
-    noise alone makes is what the resamples differ from the sample by.
+    Noise makes every gap larger than it is (`bootstrap.reflected_interval`). What noise alone
+    makes is what the resamples differ from the sample by.
     """
     error = float(total(np.abs(gaps)))
     noise = total(np.abs(resampled - gaps), axis=1)
-    low, high = np.quantile(total(np.abs(resampled), axis=1), [0.025, 0.975])
-    lower = 0.0 if error <= np.quantile(noise, 0.975) else max(2 * error - high, 0.0)
-    return error, [float(lower), float(max(2 * error - low, error))], float(noise.mean())
+    interval = bootstrap.reflected_interval(error, total(np.abs(resampled), axis=1), noise)
+    return error, interval, float(noise.mean())
 
 
 def _equal_mass_edges(

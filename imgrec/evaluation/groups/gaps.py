@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from imgrec.evaluation import bootstrap
+
 DIFFERENCES = (
     "label_share_difference",
     "demographic_parity_difference",
@@ -176,10 +178,8 @@ def gap_interval(
 ) -> list[float] | None:
     """95 % for a difference between extremes, or a ratio of them, on [0, 1].
 
-    Noise widens such a difference, and resampling adds the same noise once more: of equal groups
-    no percentile interval holds the true 0. So the interval is reflected about the estimate (the
-    basic bootstrap, Davison & Hinkley 1997, section 5.2), and begins at 0 where noise alone would
-    often make such a difference; for a ratio, it ends at 1.
+    It is `bootstrap.reflected_interval`; that of a ratio lies below 1 as that of a difference
+    lies above 0, and ends at 1 where noise alone would often make such a ratio.
 
     Args:
       value: of the sample; nan has no interval.
@@ -187,15 +187,13 @@ def gap_interval(
       noise: of its resamples, were the groups equal.
       noise_widens: False for a ratio of the least to the most, which noise makes smaller.
     """
-    defined, alone = (of[np.isfinite(of)].astype(np.float64) for of in (resampled, noise))
-    if not np.isfinite(value) or 2 * len(defined) < len(resampled) or not len(defined):
-        return None
-    low, high = 2 * value - np.quantile(defined, [0.975, 0.025])
     if noise_widens:
-        low = 0 if len(alone) and value <= np.quantile(alone, 0.975) else low
-    elif len(alone) and value >= np.quantile(alone, 0.025):
-        high = 1
-    return [float(np.clip(low, 0, value)), float(np.clip(high, value, 1))]
+        return bootstrap.reflected_interval(value, resampled, noise, most=1.0)
+    below = bootstrap.reflected_interval(1 - value, 1 - resampled, 1 - noise, most=1.0)
+    if below is None:
+        return None
+    low, high = 1 - below[1], 1 - below[0]
+    return [min(low, value), max(high, value)]  # 1 - (1 - value) may be off by its last digit
 
 
 def plain(value: Any) -> float | None:

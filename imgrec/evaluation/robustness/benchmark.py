@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, UInt8
 from imgrec import corruptions
 from imgrec.data import Split
 from imgrec.errors import UserError, unknown
-from imgrec.evaluation.robustness.conditions import Change, Progress, answers
+from imgrec.evaluation.robustness.conditions import Change, Progress, answers, unchanged
 from imgrec.evaluation.robustness.corruption_table import table
 from imgrec.evaluation.subject import Subject
 
@@ -56,7 +56,7 @@ def corruption_benchmark(
     severities = tuple(sorted(severities or corruptions.severities(profile)))
     _check(profile, kinds, severities)
     changes: list[Change] = [
-        _unchanged,
+        unchanged,
         *(functools.partial(_corrupted, profile, kind, seed) for kind in kinds),
     ]
     cells = [(row + 1, severity) for row in range(len(kinds)) for severity in severities]
@@ -86,14 +86,6 @@ def _check(profile: str, kinds: Sequence[str], severities: Sequence[int]) -> Non
     for what, given in {"kind": kinds, "severity": severities}.items():
         if not given or len(set(given)) < len(given):
             raise UserError(f"Name at least one {what} of corruption, and none twice: {given}.")
-
-
-def _unchanged(
-    images: UInt8[Array, "batch height width channels"],
-    index: Int[Array, " batch"],
-    severity: Int[Array, ""],
-) -> UInt8[Array, "batch height width channels"]:
-    return images
 
 
 def _corrupted(

@@ -51,6 +51,15 @@ class Answers:
         return Answers(self.correct[:, chosen], self.nll[:, chosen], self.confidence[:, chosen])
 
 
+def unchanged(
+    images: UInt8[Array, "batch height width channels"],
+    index: Int[Array, " batch"],
+    amount: Float[Array, ""] | Int[Array, ""],
+) -> UInt8[Array, "batch height width channels"]:
+    """The change that changes nothing, whatever the amount."""
+    return images
+
+
 def answers(
     subject: Subject,
     split: Split,

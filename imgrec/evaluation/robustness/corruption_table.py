@@ -241,7 +241,7 @@ class CalibrationErrors(NamedTuple):
 
     by_condition: Float64[np.ndarray, " conditions"]
     mean: float
-    interval: list[float]
+    interval: list[float] | None
 
 
 def calibration_errors(found: Answers, weights: Weights) -> CalibrationErrors:

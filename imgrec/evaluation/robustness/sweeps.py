@@ -15,7 +15,7 @@ from imgrec.corruptions import dials
 from imgrec.data import Split
 from imgrec.errors import unknown
 from imgrec.evaluation import bootstrap
-from imgrec.evaluation.robustness.conditions import Change, Progress, answers
+from imgrec.evaluation.robustness.conditions import Change, Progress, answers, unchanged
 from imgrec.evaluation.robustness.curves import curve
 from imgrec.evaluation.subject import Subject
 
@@ -56,7 +56,7 @@ def sweep(
         columns[name] = [0, *range(len(conditions), len(conditions) + len(amounts))]
         conditions += [(place + 1, float(amount)) for amount in amounts]
     changes: list[Change] = [
-        _unchanged,
+        unchanged,
         *(functools.partial(_turned, name, seed) for name in names),
     ]
     correct = answers(subject, split, changes, conditions, progress=progress).correct
@@ -76,14 +76,6 @@ def sweep(
             for name in names
         },
     }
-
-
-def _unchanged(
-    images: UInt8[Array, "batch height width channels"],
-    index: Int[Array, " batch"],
-    amount: Float[Array, ""],
-) -> UInt8[Array, "batch height width channels"]:
-    return images
 
 
 def _turned(
