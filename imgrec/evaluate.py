@@ -8,6 +8,7 @@ input, 75 stopped by a signal (nothing was changed).
 import dataclasses
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ from imgrec.evaluation.unknown import ood_data
 from imgrec.files import write_bytes, write_text
 from imgrec.reporting import cards, data_sheet, report_page, saved_run
 from imgrec.reporting.parts import Part
-from imgrec.training import input_spec, run_folder, trained, xla
+from imgrec.training import cluster, compilation_cache, input_spec, run_folder, trained, xla
 from imgrec.training.clock import Clock
 
 _USAGE = """usage: python -m imgrec.evaluate --workdir=RUN [FLAGS] [--data.FIELD=VALUE ...]
@@ -48,6 +49,7 @@ _STUDIES: dict[str, Any] = {"mixture": (), "per_class": 0, "imbalance": 1.0, "la
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     given, overrides = _parse(argv)
+    _check_alone()
     shown = console.create()
     with console.interruptible():
         try:
@@ -55,6 +57,16 @@ def main(argv: list[str]) -> int:
         except KeyboardInterrupt:
             shown.print("Stopped; nothing was written.", markup=False)
             return console.EXIT_STOPPED
+
+
+def _check_alone() -> None:
+    job = cluster.find(os.environ)
+    if job.processes > 1:
+        raise UserError(
+            f"imgrec.evaluate runs in one process, on all devices of one host, and this is one of "
+            f"{job.processes} ({job.found}). Start it once, with IMGREC_PROCESSES=1 where a "
+            "launcher's variables are in its environment. (Training has tested the run already.)"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,7 @@ def _online(
 ) -> _Opened:
     """The run with its model, its own data and the data that is evaluated."""
     shown.print(xla.configure(experiment), markup=False)
+    shown.print(compilation_cache.configure(), markup=False)
     place = {name: value for name, value in overrides.items() if name == "root"}
     other = {name: value for name, value in overrides.items() if name != "root"}
     if "dataset" not in other:

@@ -7,6 +7,7 @@ a signal with a checkpoint saved (run the same command to go on), 1 anything els
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,22 @@ from absl import flags
 from rich.console import Console
 
 from imgrec import cli, config, validation
+from imgrec.config import Experiment
 from imgrec.data.pipeline import WorkerDiedError
-from imgrec.training import dry_run, heads, input_spec, loop, resolving, run_folder, xla
+from imgrec.training import (
+    cluster,
+    compilation_cache,
+    distributed,
+    dry_run,
+    heads,
+    input_spec,
+    loop,
+    resolving,
+    run_folder,
+    sameness,
+    xla,
+)
+from imgrec.training.cluster import Job
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
 from imgrec.training.window import DivergenceError
@@ -24,28 +39,48 @@ from imgrec.transfer.heads import TRAINED
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    experiment, flag_values = cli.parse(argv, _define_flags)
+    experiment, given = cli.parse(argv, _define_flags)
+    job = cluster.find(
+        os.environ,
+        coordinator=given.coordinator,
+        processes=given.processes,
+        process=given.process,
+    )
+    with distributed.joined(
+        job, start_timeout=given.start_timeout, lost_after=given.lost_after
+    ):
+        return _run(experiment, given, job)
+
+
+def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int:
     validation.validate(experiment)
     experiment = resolving.resolve(experiment)
     folder = Path(flag_values.workdir or Path("runs") / experiment.name)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=job.process > 0)
     console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")
     console.print(json.dumps(config.to_dict(experiment), indent=2), markup=False)
     console.print(xla.configure(experiment))
+    console.print(compilation_cache.configure(), markup=False)
+    console.print(f"processes: {job.processes}, {job.found}", markup=False)
+    sameness.check(experiment)
     planned = plan(experiment)
+    sameness.check_data(planned.dataset, resident=planned.resident)
     if flag_values.dry_run:
         picture = folder.with_name(f"{folder.name}.dry_run.png")
         dry_run.report(planned, picture, console)
         return 0
 
-    said = run_folder.open_folder(
-        folder,
-        experiment,
-        allow_change=flag_values.allow_config_change,
-        needs_bytes=(experiment.checkpoint.keep + 2) * planned.state_bytes,
-        record=planned.dataset.info.record,
-    )
-    input_spec.write(input_spec.of(experiment, planned.dataset.info), folder)
+    said: list[str] = []
+    if job.process == 0:
+        said = run_folder.open_folder(
+            folder,
+            experiment,
+            allow_change=flag_values.allow_config_change,
+            needs_bytes=(experiment.checkpoint.keep + 2) * planned.state_bytes,
+            record=planned.dataset.info.record,
+        )
+        input_spec.write(input_spec.of(experiment, planned.dataset.info), folder)
+    sameness.check_folder(folder)
     console.print(dry_run.parameter_table(planned), markup=False)
     for line in (*dry_run.describe(planned), *said):
         console.print(line, markup=False)
@@ -83,6 +118,7 @@ def main(argv: list[str]) -> int:
 
 
 def _define_flags(flag_values: flags.FlagValues) -> None:
+    cluster.define_flags(flag_values)
     flags.DEFINE_string(
         "workdir", "", "the run folder; by default runs/<config name>", flag_values=flag_values
     )

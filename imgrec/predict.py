@@ -25,7 +25,7 @@ from imgrec.evaluation import answers, explanations
 from imgrec.evaluation.answers import Answer, Calibration
 from imgrec.reporting import overlays, plots
 from imgrec.reporting.overlays import Column
-from imgrec.training import input_spec, trained, xla
+from imgrec.training import compilation_cache, input_spec, trained, xla
 from imgrec.training.trained import Trained
 
 _USAGE = """usage: python -m imgrec.predict --workdir=RUN PATH... [FLAGS]
@@ -84,6 +84,7 @@ def _predict(given: flags.FlagValues, named: Sequence[str], shown: Console) -> i
 
 
 def _open(given: flags.FlagValues, shown: Console) -> Trained:
+    shown.print(compilation_cache.configure(), markup=False)
     if given.weights:
         return trained.open_weights(given.weights)
     folder = Path(given.workdir).expanduser()
