@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"main", "evaluate", "predict", "report", "prepare", "export", "cli", "console"},
-    {"training", "evaluation", "reporting", "transfer"},
+    {"main", "evaluate", "predict", "report", "prepare", "export", "bench", "sweep", "cli", "console"},
+    {"benchmarking"},
+    {"training", "evaluation", "reporting", "transfer", "launching"},
     {"tasks"},
     {"models", "data", "augment", "corruptions"},
     {"config", "durations", "errors", "files", "options", "randomness", "validation"},
@@ -21,6 +22,7 @@ FORBIDDEN = {
     "corruptions": {"models", "data"},
     "evaluation": {"training", "tasks"},
     "reporting": {"training"},
+    "launching": {"training", "evaluation", "reporting", "transfer", "tasks", "models", "data"},
     "transfer": {"training", "evaluation", "reporting", "tasks", "data", "augment"},
 }
 MODULES = sorted((ROOT / "imgrec").rglob("*.py"))
