@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"main", "evaluate", "predict", "report", "prepare", "export", "bench", "sweep", "cli", "console"},
+    {
+        "main",
+        "evaluate",
+        "predict",
+        "report",
+        "prepare",
+        "export",
+        "bench",
+        "sweep",
+        "cli",
+        "console",
+    },
     {"benchmarking"},
     {"training", "evaluation", "reporting", "transfer", "launching"},
     {"tasks"},
