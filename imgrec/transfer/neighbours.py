@@ -4,6 +4,8 @@ The weighted vote of Wu et al. 2018 (section 3.4), as DINO (Caron et al. 2021) u
 similarities of the k nearest, as exp(similarity / temperature), are summed by class.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,17 +26,16 @@ def nearest(
     train: Float32[np.ndarray, "n features"], queries: Float32[np.ndarray, "m features"], k: int
 ) -> tuple[Float32[np.ndarray, "m k"], Int32[np.ndarray, "m k"]]:
     """Cosine similarities of the k nearest, falling, and their rows; of equals the first wins."""
-    known = jnp.asarray(normalised(train)).T
-
-    @jax.jit
-    def search(some: Array) -> tuple[Array, Array]:
-        found, rows = jax.lax.top_k(some @ known, k)
-        return found, rows
-
-    asked = normalised(queries)
-    parts = [search(asked[i : i + _QUERIES]) for i in range(0, len(asked), _QUERIES)]
+    known, asked = jnp.asarray(normalised(train)), normalised(queries)
+    parts = [_search(known, asked[i : i + _QUERIES], k) for i in range(0, len(asked), _QUERIES)]
     similarity, rows = (np.concatenate([np.asarray(p[j]) for p in parts]) for j in (0, 1))
     return similarity, rows.astype(np.int32)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _search(known: Array, some: Array, k: int) -> tuple[Array, Array]:
+    found, rows = jax.lax.top_k(some @ known.T, k)
+    return found, rows
 
 
 def logits(
