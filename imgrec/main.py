@@ -46,9 +46,7 @@ def main(argv: list[str]) -> int:
         processes=given.processes,
         process=given.process,
     )
-    with distributed.joined(
-        job, start_timeout=given.start_timeout, lost_after=given.lost_after
-    ):
+    with distributed.joined(job, start_timeout=given.start_timeout, lost_after=given.lost_after):
         return _run(experiment, given, job)
 
 

@@ -47,14 +47,21 @@ def write_report(
     Raises:
       ValueError: `extra` has a name that a metric has.
     """
-    report = metrics.classification(predictions.logits, predictions.label, class_names)
-    if taken := sorted(report.keys() & extra.keys()):
-        raise ValueError(f"These names are taken by metrics: {', '.join(taken)}.")
-    report |= extra
+    found = report(predictions, class_names, extra)
     # The metrics come last: where they are, the predictions are.
     save(predictions, Path(folder) / "predictions.npz")
-    write_metrics(report, Path(folder) / "metrics.json")
-    return report
+    write_metrics(found, Path(folder) / "metrics.json")
+    return found
+
+
+def report(
+    predictions: Predictions, class_names: Sequence[str], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `write_report` writes into `metrics.json`."""
+    found = metrics.classification(predictions.logits, predictions.label, class_names)
+    if taken := sorted(found.keys() & extra.keys()):
+        raise ValueError(f"These names are taken by metrics: {', '.join(taken)}.")
+    return found | dict(extra)
 
 
 def write_metrics(report: Mapping[str, Any], path: Path) -> None:

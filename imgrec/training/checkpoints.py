@@ -83,16 +83,14 @@ class Checkpoints:
         target = jax.tree.map(_placed, _saveable(like), _saveable(shardings))
         try:
             restored = self._latest.restore(
-                step,
-                args=args.Composite(
-                    state=args.StandardRestore(target),
-                    data=grain.checkpoint.CheckpointRestore(feed),
-                ),
+                step, args=args.Composite(state=args.StandardRestore(target))
             )
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"The checkpoint of step {step} in {self.folder} does not fit this model: {error}"
             ) from error
+        feed.set_state(_position(self.folder / "latest" / str(step) / "data"))
+        feed.start_prefetch()
         return _restored(restored["state"], like), meta["window"]
 
     def save_best(self, step: int, value: float, variables: dict[str, Any]) -> None:
@@ -176,6 +174,20 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
             enable_async_checkpointing=True,
         ),
     )
+
+
+def _position(folder: Path) -> bytes:
+    """The position in the data, which is one number for all processes.
+
+    Grain writes a file for each process, and reads back only those of as many processes.
+    """
+    found = {path.read_bytes() for path in folder.glob("process_*-of-*.json")}
+    if len(found) != 1:
+        raise UserError(
+            f"The position in the data cannot be read from {folder}: {len(found)} different ones "
+            "are there. Remove this checkpoint to go on from the one before."
+        )
+    return found.pop()
 
 
 def _saveable(state: TrainState) -> dict[str, Any]:

@@ -39,8 +39,10 @@ def report(plan: Plan, picture: Path, console: Console) -> None:
         + f", total {sum(memory.values()) / 1e6:,.1f} MB",
     ):
         console.print(line, highlight=False)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    plots.save_png(augmented_grid(plan, batch), picture)
+    grid = augmented_grid(plan, batch)
+    if jax.process_index() == 0:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plots.save_png(grid, picture)
     console.print(f"augmented images: {picture}", highlight=False)
     console.print("Nothing was trained.")
 

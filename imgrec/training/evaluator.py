@@ -10,6 +10,7 @@ import jax
 from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact, metrics, predictions
 from imgrec.evaluation.predictions import Predictions
+from imgrec.training import distributed
 from imgrec.training import mesh as meshes
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.pictures import confusion_picture
@@ -60,10 +61,11 @@ class Evaluator:
         A run that was already evaluated at this step is not evaluated again.
         """
         report = folder / "evaluation" / "test"
-        if (report / "metrics.json").exists():
-            saved = json.loads((report / "metrics.json").read_text())
-            if saved.get("step") == step and saved.get("total_steps") == self._plan.total_steps:
-                return saved
+        saved = _saved(report / "metrics.json")
+        done = saved.get("step") == step and saved.get("total_steps") == self._plan.total_steps
+        # The others might look after the first has begun to write.
+        if distributed.agreed(done):
+            return saved
         run = self._run(self._plan.dataset.test, variables)
         return write_test_report(self._plan, run, step=step, folder=folder, writer=writer)
 
@@ -73,11 +75,12 @@ class Evaluator:
         return {f"{name}/{key}": found[key] for key in ("accuracy", "loss")}
 
     def _run(self, split: Split, variables: dict[str, Any]) -> Predictions:
+        share, shares = meshes.share_of_batch(self._plan.mesh)
         batches = pipeline.eval_batches(
             split,
             batch_size=self._plan.eval_batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=share,
+            process_count=shares,
         )
         return exact.predict_split(
             self._predict,
@@ -86,6 +89,10 @@ class Evaluator:
             n=len(split),
             to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
         )
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write_test_report(
@@ -99,6 +106,8 @@ def write_test_report(
 ) -> dict[str, Any]:
     """Writes what a run said of the test split into its folder and logs; returns the metrics.
 
+    Of several processes, the first writes; all return the same.
+
     Args:
       plan: of the run.
       run: predictions for the whole split.
@@ -108,20 +117,19 @@ def write_test_report(
       extra: JSON values to be kept beside the metrics, or in place of the run's own.
     """
     c, info = plan.experiment, plan.dataset.info
-    found = predictions.write_report(
-        folder / "evaluation" / "test",
-        run,
-        info.class_names,
-        extra={
-            "dataset": info.name,
-            "source": info.source,
-            "split": "test",
-            "step": step,
-            "total_steps": plan.total_steps,
-            "seed": c.seed,
-            **(extra or {}),
-        },
-    )
+    beside = {
+        "dataset": info.name,
+        "source": info.source,
+        "split": "test",
+        "step": step,
+        "total_steps": plan.total_steps,
+        "seed": c.seed,
+        **(extra or {}),
+    }
+    if jax.process_index():
+        return predictions.report(run, info.class_names, beside)
+    report = folder / "evaluation" / "test"
+    found = predictions.write_report(report, run, info.class_names, beside)
     numbers = {f"test/{name}": found[name] for name in ("accuracy", "top_5_accuracy", "loss")}
     writer.write_scalars(found["total_steps"], numbers)
     if c.log.tensorboard:

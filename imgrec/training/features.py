@@ -19,8 +19,8 @@ from jaxtyping import Float32, Int32
 from imgrec import files
 from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact
+from imgrec.training import distributed, rules
 from imgrec.training import mesh as meshes
-from imgrec.training import rules
 from imgrec.training.plan import Plan
 
 _SAMPLES = 16  # images of a split that its files are told by
@@ -56,13 +56,16 @@ class Extractor:
         """The features of a split, as seen in evaluation: no augmentation."""
         path = self._folder / f"{split.name}-{self._key(split)}.npz"
         found = _read(path, len(split))
-        if found is not None:
+        # All processes read, or all compute: computing is done together.
+        if all(distributed.everyone(found is not None)):
+            assert found is not None
             return found
+        share, shares = meshes.share_of_batch(self._plan.mesh)
         batches = pipeline.eval_batches(
             split,
             batch_size=self._plan.eval_batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=share,
+            process_count=shares,
         )
         run = exact.predict_split(
             self._features,

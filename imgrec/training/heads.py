@@ -6,18 +6,20 @@ training run's; a head that is linear on the features becomes the network's own,
 `checkpoints/best`, so that every other verb, and fine-tuning (`init.weights`), can go on from it.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from rich.console import Console
 
 from imgrec import config
 from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact, metrics
 from imgrec.evaluation.predictions import Predictions
-from imgrec.training import evaluator, run_folder, writers
+from imgrec.training import distributed, evaluator, run_folder, writers
 from imgrec.training import mesh as meshes
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.clock import Clock
@@ -33,6 +35,7 @@ from imgrec.transfer.probe import Linear
 _SAME = 0.02
 
 
+@distributed.failing_together()
 def fit(plan: Plan, folder: Path, console: Console) -> Outcome:
     """Runs the plan of a head that is not trained by steps, in its folder.
 
@@ -69,7 +72,7 @@ def fit(plan: Plan, folder: Path, console: Console) -> Outcome:
             validated=validation is not None,
         )
         tried = _validated(candidates, validation, dataset.info.class_names)
-        chosen = max(range(len(tried)), key=lambda i: _rank(tried[i]))
+        chosen = distributed.agreed(max(range(len(tried)), key=lambda i: _rank(tried[i])))
     for i, found in enumerate(tried):
         console.print(f"{'->' if i == chosen else '  '} {c.head.name} {_said(found)}")
     if len(tried) > 1 and c.head.name == "probe" and chosen in (0, len(tried) - 1):
@@ -137,7 +140,8 @@ def _in_place(
 ) -> dict[str, Any] | None:
     """The variables with the head in its place; None where the network's head is another thing."""
     head = variables["params"].get("head", {})
-    ours = {"kernel": linear.kernel, "bias": linear.bias}
+    # Every process has fitted one; were they to differ in a last bit, one of them holds.
+    ours = multihost_utils.broadcast_one_to_all({"kernel": linear.kernel, "bias": linear.bias})
     if {n: x.shape for n, x in head.items() if hasattr(x, "shape")} != {
         n: x.shape for n, x in ours.items()
     }:
@@ -146,13 +150,18 @@ def _in_place(
     placed = jax.device_put(ours, {name: shardings[name] for name in ours})
     whole = {**variables, "params": {**variables["params"], "head": placed}}
     # A head may also scale its logits, or be fed by more than the features: seen, not supposed.
-    first = next(iter(pipeline.eval_batches(plan.dataset.test, batch_size=plan.eval_batch_size)))
-    images = meshes.put_batch(plan.mesh, first)["image"]
+    batch_size = plan.eval_batch_size
+    share, shares = meshes.share_of_batch(plan.mesh)
+    batches = pipeline.eval_batches(
+        plan.dataset.test, batch_size=batch_size, process_index=share, process_count=shares
+    )
+    with contextlib.closing(batches):
+        images = meshes.put_batch(plan.mesh, next(batches))["image"]
     found = exact.gather({"logits": jax.jit(plan.task.predict)(whole, images)})["logits"]
-    n = int(first["mask"].sum())
+    n = min(batch_size, len(test.values))
     expected = linear(test.values[:n])
     close = np.abs(found[:n] - expected).max() <= _SAME * np.abs(expected).max()
-    return whole if close else None
+    return whole if distributed.agreed(bool(close)) else None
 
 
 def _keep(folder: Path, whole: dict[str, Any] | None, tried: dict[str, Any], *, keep: int) -> str:

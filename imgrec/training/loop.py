@@ -9,14 +9,13 @@ import jax
 from rich.console import Console
 
 from imgrec import config, models
-from imgrec.training import run_folder, writers
+from imgrec.training import distributed, run_folder, writers
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.clock import Clock
 from imgrec.training.evaluator import Evaluator
 from imgrec.training.pictures import augmented_grid
 from imgrec.training.plan import Plan
 from imgrec.training.progress import TrainProgress
-from imgrec.training.signals import StopRequest
 from imgrec.training.window import MetricWindow
 
 
@@ -46,8 +45,9 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
       DivergenceError: the loss or its gradient was not finite.
     """
     c, clock, total = plan.experiment, Clock(), plan.total_steps
-    with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
+    # An exception is told to the other processes before anything is closed.
+    with contextlib.ExitStack() as stack, distributed.failing_together():
+        stop = stack.enter_context(distributed.stop_request())
         checkpoints = Checkpoints(folder, keep=c.checkpoint.keep)
         stack.enter_context(checkpoints)
         evaluator, feed = Evaluator(plan), plan.feed()
@@ -81,7 +81,8 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
 
         progress = stack.enter_context(TrainProgress(console, total_steps=total, done=step))
         in_flight, logged_at = None, 0.0
-        while step < total and not stop.received:
+        stopping = stop.reached(step)
+        while step < total and not stopping:
             with jax.transfer_guard("disallow"):
                 with clock("data wait"):
                     batch = feed.take_steps(steps := plan.steps_from(step))
@@ -92,7 +93,7 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
                     in_flight = metrics["loss"]
             window.add(metrics, steps)
             step += steps
-            last = step == total
+            last, stopping = step == total, stop.reached(step)
             progress.advance(step)
 
             if last or step % plan.log_every == 0:
@@ -115,7 +116,7 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
             elif last:  # nothing to choose by; the last ones are what the run leaves behind
                 checkpoints.save_best(step, float(step), state.averaged_variables)
 
-            if last or step % plan.checkpoint_every == 0 or stop.received:
+            if last or step % plan.checkpoint_every == 0 or stopping:
                 with clock("checkpoint"), checkpoints.named_in_divergence():
                     checkpoints.save(step, state, feed, window.fetch(step))
 

@@ -70,15 +70,46 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int, field: str) -> Non
     )
 
 
+def share_of_batch(mesh: Mesh) -> tuple[int, int]:
+    """(i, n): this process reads the i-th of n equal runs of rows of each global batch.
+
+    That is one run for each process, but where `tensor` reaches over several processes, these
+    hold, and so read, the same rows.
+
+    Raises:
+      UserError: the rows of a process are no such run.
+    """
+    holders = mesh.devices.reshape(-1, mesh.shape["tensor"])  # of each shard of the batch
+    owners = [{device.process_index for device in shard} for shard in holders]
+    mine = [i for i, owner in enumerate(owners) if jax.process_index() in owner]
+    first, rows = mine[0], len(mine)
+    run = mine == list(range(first, first + rows))
+    if not run or first % rows or len(owners) % rows:
+        raise UserError(
+            f"config.mesh: tensor={mesh.shape['tensor']} cuts across processes of "
+            f"{len(mesh.local_devices)} devices unevenly; set mesh.tensor to a divisor or a "
+            f"multiple of {len(mesh.local_devices)}."
+        )
+    return first // rows, len(owners) // rows
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows of a batch, as part of the global batch on the devices."""
     sharding = NamedSharding(mesh, BATCH)
-    return {
-        name: jax.make_array_from_process_local_data(
-            sharding, value.astype(np.int32) if value.dtype == np.int64 else value
-        )
-        for name, value in batch.items()
-    }
+    _, shares = share_of_batch(mesh)
+
+    def put_rows(value: np.ndarray) -> jax.Array:
+        value = value.astype(np.int32) if value.dtype == np.int64 else value
+        return put(value, sharding, (len(value) * shares, *value.shape[1:]))
+
+    return {name: put_rows(value) for name, value in batch.items()}
+
+
+def put(value: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...]) -> jax.Array:
+    """This process's part of an array of this shape, where it belongs on the devices."""
+    # With several processes JAX takes this for a transfer that nobody meant.
+    with jax.transfer_guard("allow"):
+        return jax.make_array_from_process_local_data(sharding, value, shape)
 
 
 def state_shardings(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from imgrec import randomness
+from imgrec.evaluation import exact
 from imgrec.reporting import plots
 from imgrec.training.plan import Plan
 
@@ -22,17 +23,17 @@ def augmented_grid(plan: Plan, batch: Mapping[str, Any]) -> np.ndarray:
 
     Args:
       plan: of the experiment.
-      batch: what its feed hands out first.
+      batch: what its feed hands out first; all processes have to ask, each with its part.
 
     Returns:
       uint8 [height, width, 3].
     """
     prepare = jax.jit(lambda fed, key: plan.task.prepare(plan.take(fed), key))
-    plain = jax.device_get(jax.jit(plan.take)(batch))
+    plain = exact.gather(jax.jit(plan.take)(batch))
 
     def seen(step: int) -> tuple[np.ndarray, np.ndarray]:
         key = randomness.named(randomness.at_step(plan.experiment.seed, step), "augment")
-        prepared = jax.device_get(prepare(batch, key))
+        prepared = exact.gather(prepare(batch, key))
         images = plots.denormalise(prepared["image"], plan.task.mean, plan.task.std)
         return images, prepared["target"]
 

@@ -153,14 +153,15 @@ class Plan:
                 seed=c.seed,
                 steps_per_call=c.train.steps_per_call,
             )
+        share, shares = meshes.share_of_batch(self.mesh)
         batches = pipeline.train_batches(
             self.dataset.train,
             batch_size=c.data.batch_size,
             seed=c.seed,
             threads=c.data.threads,
             workers=c.data.workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=share,
+            process_count=shares,
             sampling=self.dataset.sampling,
         )
         return DeviceFeed(batches, self.mesh, ahead=c.data.prefetch)
@@ -189,8 +190,12 @@ class Plan:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.state))
 
 
-def plan(experiment: Experiment) -> Plan:
+def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
     """Resolves an experiment against its data, its model and the devices at hand.
+
+    Args:
+      experiment: what is asked.
+      dataset: in place of the one that `experiment.data` names, which is then not read.
 
     Raises:
       UserError: whatever is impossible, with what to change.
@@ -203,7 +208,7 @@ def plan(experiment: Experiment) -> Plan:
     eval_batch_size = c.eval.batch_size or c.data.batch_size
     meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
 
-    dataset = data.load(c.data)
+    dataset = data.load(c.data) if dataset is None else dataset
     heads.check(c.head, has_validation=dataset.validation is not None)
     is_resident, feeding = resident.decide(c.data.resident, dataset, mesh)
     if c.train.steps_per_call > 1 and not is_resident:

@@ -147,7 +147,8 @@ class ResidentFeed:
         """Nothing is open."""
 
     def _put(self, value: Any) -> jax.Array:
-        return jax.make_array_from_process_local_data(self._everywhere, np.asarray(value))
+        value = np.asarray(value)
+        return meshes.put(value, self._everywhere, value.shape)
 
 
 def take(handle: Handle, step: Int[Array, ""] | int, batch_size: int, mesh: Mesh) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def open_folder(
 ) -> list[str]:
     """Makes the run folder, or checks that the one that is there belongs to this experiment.
 
+    To be called by one process of a run alone, before the others use the folder.
+
     Args:
       folder: of the run.
       experiment: about to be run.
@@ -69,7 +71,12 @@ def open_folder(
 
 
 def add_seconds(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
-    """Adds this launch's seconds to `seconds.json`, the sum over launches; gives them back."""
+    """Adds this launch's seconds to `seconds.json`, the sum over launches; gives them back.
+
+    Like all that is written here, by process 0.
+    """
+    if jax.process_index():
+        return seconds
     path = folder / "seconds.json"
     before: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     total = {name: before.get(name, 0.0) + seconds.get(name, 0.0) for name in before | seconds}
@@ -84,6 +91,8 @@ def write_cost(
 
     FLOPs are XLA's count before optimisation.
     """
+    if jax.process_index():
+        return
     flops = (analysis or {}).get("flops")
     cost = {
         "flops_per_step": flops,
@@ -97,7 +106,7 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
     return {
         "format": checkpoints.FORMAT,
         "fingerprint": configs.fingerprint(experiment),
-        "xla_flags": _xla_flags(),
+        "xla_flags": xla_flags(),
         "experiment": configs.to_dict(experiment),
     }
 
@@ -125,8 +134,8 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
         configs.to_dict(experiment),
         default=configs.to_dict(resolving.resolve(Experiment())),
     )
-    if saved.get("xla_flags", "") != _xla_flags():
-        changes.append(f"XLA_FLAGS: {saved.get('xla_flags', '')!r} -> {_xla_flags()!r}")
+    if saved.get("xla_flags", "") != xla_flags():
+        changes.append(f"XLA_FLAGS: {saved.get('xla_flags', '')!r} -> {xla_flags()!r}")
     if changes and not allow_change:
         raise UserError(
             f"{folder} holds a run of another configuration. What differs (saved -> now):\n  "
@@ -220,8 +229,8 @@ def _launch() -> dict[str, Any]:
         "devices": [device.device_kind for device in jax.devices()],
         "backend": jax.default_backend(),
         "processes": jax.process_count(),
-        "xla_flags": _xla_flags(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "xla_flags": xla_flags(),
+        "packages": versions(),
     }
 
 
@@ -234,10 +243,20 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _xla_flags() -> str:
+def packages() -> dict[str, str | None]:
+    """Versions of what a run's numbers depend on."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def xla_flags() -> str:
     """XLA_FLAGS without the number of simulated devices, on which results do not depend."""
     flags = os.environ.get("XLA_FLAGS", "").split()
     return " ".join(flag for flag in flags if "host_platform_device_count" not in flag)
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that results depend on; None where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

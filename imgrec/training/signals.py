@@ -24,6 +24,11 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def reached(self, step: int) -> bool:
+        """Whether to stop before this step; to be asked once a step."""
+        del step  # which matters where several processes have to agree
+        return self.received is not None
+
     def _remember(self, number: int, frame: types.FrameType | None) -> None:
         del frame
         self.received = signal.Signals(number).name

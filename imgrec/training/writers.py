@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from imgrec.files import write_text
@@ -115,7 +116,12 @@ class Several:
 
 
 def create(folder: Path, *, resume_step: int, tensorboard: bool) -> tuple[Writer, str | None]:
-    """The writers of a run folder, and a line on what is missing, if anything is."""
+    """The writers of a run folder, and a line on what is missing, if anything is.
+
+    Of several processes, the first writes and the others have nowhere to write to.
+    """
+    if jax.process_index():
+        return Several([]), None
     writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", resume_step=resume_step)]
     missing = None
     if tensorboard:
