@@ -160,6 +160,7 @@ class OptimizerConfig:
     layer_decay: float = 1.0  # multiplies the learning rate once more each layer below the head
     freeze: tuple[str, ...] = ()  # regexes of parameters that never move
     unfreeze_every: str = "0st"  # the next layer from the top thaws; 0 is all at once
+    state_dtype: str = "float32"  # or "bfloat16": of momentum, the first moment
     options: ConfigDict = field(default_factory=ConfigDict)  # momentum, nesterov, b1, b2, ...
 
 
@@ -182,6 +183,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the moving average of parameters and statistics; 0 is off
     compute_dtype: str = "float32"  # or "bfloat16"; parameters stay float32
+    remat: str = "none"  # "blocks" are computed again in the backward pass, or all but their "dots"
     cpu_fusion: str = "auto"  # XLA's CPU library fusion: "on", "off", or on for convolutions
 
 
@@ -190,14 +192,16 @@ class MeshConfig:
     """Devices along each axis; one of them may be -1, the rest of what is there.
 
     Rules are pairs (regex, placement) over parameter names, first match wins. A placement
-    is "replicate", "fsdp" (the largest axis that the fsdp axis divides) or one mesh axis
-    an array axis, as in "-,tensor" or "fsdp,tensor".
+    is "auto" (the tensor axis cuts attention and MLPs of transformers, the fsdp axis the largest
+    axis that is left of what is no vector), "replicate", "fsdp" (the largest axis that the fsdp
+    axis divides, and there has to be one) or one mesh axis an array axis, as in "-,tensor" or
+    "fsdp,tensor".
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
-    rules: tuple[tuple[str, str], ...] = ((".*", "fsdp"),)
+    rules: tuple[tuple[str, str], ...] = ((".*", "auto"),)
 
 
 @dataclass
@@ -282,7 +286,15 @@ def from_dict(saved: Mapping[str, Any]) -> Experiment:
             return ConfigDict(found)
         return _tuples(found)
 
-    return read(Experiment, saved, "")
+    return read(Experiment, _in_todays_words(saved), "")
+
+
+def _in_todays_words(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values saved when the default of mesh.rules was spelt "fsdp", with the default of today."""
+    mesh = saved.get("mesh", {})
+    if _tuples(mesh.get("rules")) != ((".*", "fsdp"),):
+        return saved
+    return {**saved, "mesh": {**mesh, "rules": [[".*", "auto"]]}}
 
 
 def _tuples(value: Any) -> Any:
@@ -326,7 +338,7 @@ def differences(
     that of `Experiment()`.
     """
     defaults = flatten(to_dict(Experiment()) if default is None else default)
-    was, is_now = defaults | flatten(saved), flatten(now)
+    was, is_now = defaults | flatten(_in_todays_words(saved)), flatten(_in_todays_words(now))
     absent = "(not set)"
     return [
         f"{name}: {was.get(name, absent)!r} -> {is_now.get(name, absent)!r}"

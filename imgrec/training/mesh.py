@@ -1,13 +1,11 @@
-"""The mesh of devices, and where batches and parameters live on it.
+"""The mesh of devices, and how a batch is laid over it.
 
-Three axes: `data` and `fsdp` both cut the batch, `fsdp` and `tensor` cut parameters. Where a
-parameter goes is decided by regex rules over its name; what the optimizer or the moving
-average keeps for it goes to the same place.
+Three axes: `data` and `fsdp` both cut the batch, `fsdp` and `tensor` cut parameters, which is the
+subject of `imgrec.training.placement`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -15,8 +13,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from imgrec.config import MeshConfig
 from imgrec.errors import UserError
-from imgrec.training import rules
-from imgrec.training.state import TrainState
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
@@ -36,11 +32,19 @@ def create(config: MeshConfig) -> Mesh:
     shape = f"data={sizes[0]}, fsdp={sizes[1]}, tensor={sizes[2]}"
     there = f"{len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}"
     if asked > len(devices):
-        raise UserError(f"config.mesh ({shape}) asks for {asked} devices; there: {there}.")
+        simulate = f"; or simulate more on the CPU by JAX_NUM_CPU_DEVICES={asked}"
+        raise UserError(
+            f"config.mesh ({shape}) asks for {asked} devices; there: {there}. Set one axis to -1 "
+            "for all that the others leave"
+            + (simulate if devices[0].platform == "cpu" else "")
+            + "."
+        )
     if -1 in sizes:
         if len(devices) % asked:
+            fitting = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
             raise UserError(
-                f"config.mesh ({shape}): {there} cannot be shared out evenly over {asked}."
+                f"config.mesh ({shape}): {there} cannot be shared out evenly over {asked}. The "
+                f"axes that are not -1 have to multiply to one of {', '.join(map(str, fitting))}."
             )
         sizes[sizes.index(-1)] = len(devices) // asked
     elif asked < len(devices) and jax.process_count() > 1:
@@ -110,74 +114,3 @@ def put(value: np.ndarray, sharding: NamedSharding, shape: tuple[int, ...]) -> j
     # With several processes JAX takes this for a transfer that nobody meant.
     with jax.transfer_guard("allow"):
         return jax.make_array_from_process_local_data(sharding, value, shape)
-
-
-def state_shardings(
-    state: TrainState, mesh: Mesh, placements: Sequence[tuple[str, str]]
-) -> TrainState:
-    """A sharding for each leaf of the state.
-
-    Args:
-      state: with shapes at its leaves.
-      mesh: of `create`.
-      placements: the rules of `MeshConfig`.
-
-    Raises:
-      UserError: an unknown placement, or one that does not fit a parameter's shape.
-    """
-    names = rules.names(state.params)
-    shapes = {
-        name: leaf.shape for name, leaf in zip(names, jax.tree.leaves(state.params), strict=True)
-    }
-    decided = rules.decide(placements, names, field="mesh.rules", default="replicate")
-    specs = {
-        name: _spec(placement, name, shapes[name], mesh)
-        for name, placement in zip(names, decided, strict=True)
-    }
-
-    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        # "opt_state/0/trace/stem/conv/kernel" ends in the name of the parameter it is kept for.
-        parts = rules.name_of(path).split("/")
-        for start in range(len(parts)):
-            name = "/".join(parts[start:])
-            if shapes.get(name) == leaf.shape:
-                return NamedSharding(mesh, specs[name])
-        return NamedSharding(mesh, PartitionSpec())
-
-    return jax.tree_util.tree_map_with_path(place, state)
-
-
-def _spec(placement: str, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    if placement == "replicate":
-        return PartitionSpec()
-    if placement == "fsdp":
-        size = mesh.shape["fsdp"]
-        divisible = [axis for axis, length in enumerate(shape) if length % size == 0]
-        if size == 1 or not divisible:
-            return PartitionSpec()
-        largest = max(divisible, key=lambda axis: shape[axis])
-        return PartitionSpec(*(None,) * largest, "fsdp")
-    axes = [part.strip() for part in placement.split(",")]
-    if unknown_axes := [axis for axis in axes if axis not in (*AXES, "-")]:
-        raise UserError(
-            f"config.mesh.rules: {unknown_axes[0]!r} in {placement!r} is no placement. "
-            "Write 'replicate', 'fsdp' or one of -, fsdp and tensor an array axis: '-,tensor'."
-        )
-    if len(axes) != len(shape):
-        raise UserError(
-            f"config.mesh.rules: {placement!r} places {len(axes)} axes, "
-            f"but {name!r} has the shape {shape}."
-        )
-    used = [axis for axis in axes if axis != "-"]
-    if len(set(used)) < len(used):
-        raise UserError(
-            f"config.mesh.rules: {placement!r} for {name!r} names a mesh axis twice; "
-            "each can cut one array axis only."
-        )
-    for axis, length in zip(axes, shape, strict=True):
-        if axis != "-" and length % mesh.shape[axis]:
-            raise UserError(
-                f"config.mesh.rules: {placement!r} cuts {name!r} of shape {shape}, but "
-                f"{mesh.shape[axis]} devices along {axis!r} do not divide {length}."
-            )
-    return PartitionSpec(*(None if axis == "-" else axis for axis in axes))

@@ -25,6 +25,7 @@ from imgrec.tasks.classification import Classification
 from imgrec.training import (
     freezing,
     optimizers,
+    placement,
     resident,
     resolving,
     rules,
@@ -32,6 +33,7 @@ from imgrec.training import (
     state,
     step,
     teachers,
+    tensor_parallel,
     weights,
 )
 from imgrec.training import mesh as meshes
@@ -272,7 +274,7 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
         optimizer=optimizer,
         starts=freezing.starts(c.optimizer, rules.names(params), layers, unfreeze_every),
         state=abstract,
-        shardings=meshes.state_shardings(abstract, mesh, c.mesh.rules),
+        shardings=_shardings(c, abstract, mesh, task),
         total_steps=total_steps,
         steps_per_epoch=len(dataset.sampling) / c.data.batch_size,
         log_every=interval(c.log.every),
@@ -293,6 +295,20 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
             "--config.log.every higher."
         )
     return planned
+
+
+def _shardings(c: Experiment, state: TrainState, mesh: Mesh, task: Classification) -> TrainState:
+    """Where the state lives, as the mesh and the model together allow."""
+    shardings = placement.state_shardings(state, mesh, c.mesh.rules)
+    names = rules.names(state.params)
+    tensor_parallel.check(
+        task.module,
+        task.image_shape,
+        placement.decided(names, c.mesh.rules),
+        dict(zip(names, jax.tree.leaves(shardings.params), strict=True)),
+        mesh.shape["tensor"],
+    )
+    return shardings
 
 
 def _check_names(c: Experiment) -> None:

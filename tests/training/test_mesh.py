@@ -1,48 +1,17 @@
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from imgrec.config import MeshConfig, OptimizerConfig
+from imgrec.config import MeshConfig
 from imgrec.errors import UserError
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, rules
-from imgrec.training import state as states
-
-SHAPES = {
-    "stem": {"kernel": (3, 3, 2, 8), "bias": (8,)},
-    "hidden": {"kernel": (6, 4)},
-    "head": {"kernel": (4, 10), "bias": (10,)},
-    "odd": {"scale": (3,)},
-}
-
-
-def parameters():
-    is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), SHAPES, is_leaf=is_shape)
 
 
 def make_mesh(data=-1, fsdp=1, tensor=1):
     return meshes.create(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
-
-
-def specs(mesh, placements, optimizer="sgd"):
-    """The placement of every leaf of a state with EMA, by name."""
-    params = parameters()
-    transformation = optimizers.create(
-        OptimizerConfig(name=optimizer, weight_decay_rules=()), lambda step: 0.1, params
-    )
-    model_state = {"batch_stats": {"norm": {"mean": jax.ShapeDtypeStruct((8,), jnp.float32)}}}
-    state = jax.eval_shape(
-        lambda p, m: states.create(p, m, transformation, ema=True), params, model_state
-    )
-    shardings = meshes.state_shardings(state, mesh, placements)
-    assert jax.tree.structure(shardings) == jax.tree.structure(state)
-    assert all(sharding.mesh == mesh for sharding in jax.tree.leaves(shardings))
-    return dict(zip(rules.names(state), (s.spec for s in jax.tree.leaves(shardings)), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +43,9 @@ def test_more_devices_than_there_are_are_refused():
 
 
 def test_a_rest_that_does_not_divide_is_refused():
-    with pytest.raises(UserError, match="8 cpu devices cannot be shared out evenly over 3"):
+    with pytest.raises(
+        UserError, match=r"8 cpu devices cannot be shared out evenly over 3.*1, 2, 4, 8"
+    ):
         make_mesh(-1, 3)
 
 
@@ -130,97 +101,3 @@ def test_a_batch_is_cut_over_data_and_fsdp():
             data, fsdp, _ = np.argwhere(mesh.devices == shard.device)[0]
             first = 2 * (2 * data + fsdp)
             np.testing.assert_array_equal(shard.data, batch[name][first : first + 2])
-
-
-def test_fsdp_cuts_the_largest_axis_that_divides():
-    found = specs(make_mesh(2, 4), [(".*", "fsdp")])
-    expected = {
-        "stem/kernel": PartitionSpec(None, None, None, "fsdp"),  # 8 of (3, 3, 2, 8)
-        "stem/bias": PartitionSpec("fsdp"),
-        "hidden/kernel": PartitionSpec(None, "fsdp"),  # 6 is larger, but no multiple of 4
-        "head/kernel": PartitionSpec("fsdp"),  # 4 of (4, 10)
-        "head/bias": PartitionSpec(),
-        "odd/scale": PartitionSpec(),
-    }
-    assert {name: found[f"params/{name}"] for name in expected} == expected
-    halves = specs(make_mesh(4, 2), [(".*", "fsdp")])
-    assert halves["params/hidden/kernel"] == PartitionSpec("fsdp")
-    assert halves["params/head/kernel"] == PartitionSpec(None, "fsdp")
-
-
-@pytest.mark.parametrize("placement", ["fsdp", "replicate"])
-def test_without_an_fsdp_axis_everything_is_everywhere(placement):
-    assert set(specs(make_mesh(8), [(".*", placement)]).values()) == {PartitionSpec()}
-
-
-def test_placements_name_a_mesh_axis_for_each_array_axis():
-    placements = [
-        ("head/kernel", "fsdp,tensor"),
-        ("hidden/.*", " - , tensor "),
-        (".*/kernel", "-,-,tensor,-"),
-        ("stem/bias", "replicate"),
-    ]
-    found = specs(make_mesh(2, 2, 2), placements)
-    assert found["params/head/kernel"] == PartitionSpec("fsdp", "tensor")
-    assert found["params/hidden/kernel"] == PartitionSpec(None, "tensor")
-    assert found["params/stem/kernel"] == PartitionSpec(None, None, "tensor", None)
-    assert found["params/stem/bias"] == PartitionSpec()
-    assert found["params/odd/scale"] == PartitionSpec()  # no rule matches it
-
-
-@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
-def test_optimizer_and_average_follow_their_parameter(optimizer):
-    found = specs(make_mesh(2, 2, 2), [("head/kernel", "-,tensor"), (".*", "fsdp")], optimizer)
-    assert found["params/head/kernel"] == PartitionSpec(None, "tensor")
-    assert found["params/stem/bias"] == PartitionSpec("fsdp")
-    names = rules.names(parameters())
-    kept = [name for name in found if name.startswith("opt_state/")]
-    following = 0
-    for name, spec in found.items():
-        owner = next((param for param in names if name.endswith(f"/{param}")), None)
-        assert spec == (found[f"params/{owner}"] if owner else PartitionSpec()), name
-        following += owner is not None and name in kept
-    moments = {"sgd": 1, "adamw": 2, "lamb": 2, "lion": 1}
-    if optimizer in moments:
-        assert following == moments[optimizer] * len(names)
-    assert {f"average/params/{name}" for name in names} <= found.keys()
-    assert found["step"] == found["model_state/batch_stats/norm/mean"] == PartitionSpec()
-
-
-def test_a_state_can_be_made_where_it_lives():
-    mesh = make_mesh(1, 4, 2)
-    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), parameters())
-    transformation = optimizers.create(
-        OptimizerConfig(weight_decay_rules=()), lambda step: 0.1, params
-    )
-
-    def init():
-        return states.create(params, {}, transformation, ema=False)
-
-    shardings = meshes.state_shardings(jax.eval_shape(init), mesh, [(".*", "fsdp")])
-    state = jax.jit(init, out_shardings=shardings)()
-    kernel = state.params["stem"]["kernel"]
-    assert {shard.data.shape for shard in kernel.addressable_shards} == {(3, 3, 2, 2)}
-
-
-@pytest.mark.parametrize(
-    ("placements", "message"),
-    [
-        ([("head/.*", "shard")], "'shard' in 'shard' is no placement. Write 'replicate', 'fsdp'"),
-        ([("head/kernel", "-,model")], "'model' in '-,model' is no placement"),
-        ([("head/kernel", "")], "'' in '' is no placement"),
-        ([("head/kernel", "-,-,tensor")], "places 3 axes, but 'head/kernel' has the shape (4, 10)"),
-        ([("head/bias", "-,tensor")], "places 2 axes, but 'head/bias' has the shape (10,)"),
-        (
-            [("odd/scale", "tensor")],
-            "'tensor' cuts 'odd/scale' of shape (3,), but 2 devices along 'tensor' do not divide 3",
-        ),
-        ([("head/kernel", "tensor,tensor")], "for 'head/kernel' names a mesh axis twice"),
-        ([("heads/.*", "fsdp")], "the rule 'heads/.*' matches none of the 6 parameters"),
-        ([(".*", "fsdp"), ("head/.*", "replicate")], "the rule 'head/.*' decides nothing"),
-    ],
-)
-def test_placements_that_cannot_be_are_refused(placements, message):
-    with pytest.raises(UserError, match=re.escape("config.mesh.rules: ")) as refusal:
-        specs(make_mesh(2, 2, 2), placements)
-    assert message in str(refusal.value)

@@ -13,7 +13,7 @@ from imgrec import augment, randomness
 from imgrec.config import AugmentConfig, MeshConfig, OptimizerConfig
 from imgrec.tasks.classification import Classification
 from imgrec.training import mesh as meshes
-from imgrec.training import optimizers, state, step
+from imgrec.training import optimizers, placement, state, step
 from imgrec.training.state import TrainState
 
 CLASSES, BATCH, SHAPE = 4, 16, (8, 8, 3)
@@ -91,7 +91,7 @@ def initial_variables(module):
     return jax.tree.map(np.array, make_task(module).init(jax.random.key(0)))
 
 
-def start(task, sizes=(1, 1, 1), placements=((".*", "fsdp"),), *, accumulate=1, ema=0.9, seed=1):
+def start(task, sizes=(1, 1, 1), placements=((".*", "auto"),), *, accumulate=1, ema=0.9, seed=1):
     params, model_state = initial_variables(task.module)
     config = OptimizerConfig(weight_decay=1e-3, clip_norm=1.0, weight_decay_rules=())
     optimizer = optimizers.create(config, schedule, params)
@@ -104,7 +104,7 @@ def start(task, sizes=(1, 1, 1), placements=((".*", "fsdp"),), *, accumulate=1, 
 
     mesh = meshes.create(MeshConfig(*sizes))
     first = state.create(params, model_state, optimizer, ema=ema > 0)
-    shardings = meshes.state_shardings(first, mesh, placements)
+    shardings = placement.state_shardings(first, mesh, placements)
     train_step = jax.jit(counted, donate_argnums=0, out_shardings=(shardings, None))
     copies = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), first)
     return Run(mesh, shardings, train_step, jax.device_put(copies, shardings), traces)
@@ -128,11 +128,11 @@ def on_one_device():
 
 
 MESHES = {
-    "2 devices": ((2, 1, 1), [(".*", "fsdp")]),
-    "8 devices": ((8, 1, 1), [(".*", "fsdp")]),
+    "2 devices": ((2, 1, 1), [(".*", "auto")]),
+    "8 devices": ((8, 1, 1), [(".*", "auto")]),
     "2 x 2 x 2": (
         (2, 2, 2),
-        [("conv/kernel", "-,-,-,tensor"), ("head/kernel", "fsdp,tensor"), (".*", "fsdp")],
+        [("conv/kernel", "-,-,-,tensor"), ("head/kernel", "fsdp,tensor"), (".*", "auto")],
     ),
 }
 
