@@ -132,6 +132,7 @@ def _local(runs: Sequence[Run], logs: Path, options: Options, said: Said) -> Ite
         except KeyboardInterrupt:
             said(f"{run.name}: asked to save and stop; a second Ctrl-C does not wait for that")
             launch.stop()
+            launch.wait()
             raise
         yield outcome
 

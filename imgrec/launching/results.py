@@ -60,8 +60,11 @@ def measured(folder: Path) -> dict[str, Any]:
     """
     try:
         test = json.loads((folder / "evaluation" / "test" / "metrics.json").read_text())
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        history = [json.loads(line) for line in lines]
+        history = [
+            json.loads(line)
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+            if line.strip()
+        ]
     except (OSError, ValueError):
         return {}
     at_step = [line for line in history if line.get("step") == test.get("step")]

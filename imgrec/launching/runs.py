@@ -121,6 +121,7 @@ def execute(
         return launch.wait()
     except BaseException:
         launch.stop()
+        launch.wait()
         raise
 
 
