@@ -3,7 +3,7 @@
     python scripts/record_compiled.py            # all of CASES anew, into tests/training/compiled/
     python scripts/record_compiled.py cifar10_resnet20_data8
     python scripts/record_compiled.py --print    # measures, prints JSON and writes nothing
-    python scripts/record_compiled.py --minimum  # whole ResNet-20 and ViT-B, results/collectives.json
+    python scripts/record_compiled.py --minimum  # whole networks, into results/collectives.json
 
 Every step is compiled for eight simulated CPU devices, with the batch of its recipe, and is not
 run. Networks of which all blocks are alike are cut down to few of them at their real width. A
@@ -19,7 +19,6 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -132,11 +131,8 @@ def main() -> int:
         return 0
     for name, summary in found.items():
         path = FOLDER / f"{name}.json"
-        for line in (
-            compiled.differences(json.loads(path.read_text()), summary)
-            if (path.exists())
-            else ["new"]
-        ):
+        recorded = json.loads(path.read_text()) if path.exists() else None
+        for line in compiled.differences(recorded, summary) if recorded else ["new"]:
             print(f"{name}: {line}")
         write_text(path, json.dumps(summary, indent=2) + "\n")
     return 0
@@ -252,8 +248,8 @@ def minimum_of_fsdp(planned: Plan) -> tuple[dict[str, int], str]:
         not sharding.is_fully_replicated for sharding in jax.tree.leaves(planned.shardings.params)
     )
     return {"all-gather": cut, "all-reduce": cut + 1, "collective-permute": 2}, (
-        f"each of {cut} arrays that are cut is gathered once and its gradient summed once (on CPUs, "
-        "XLA sums in full and keeps a part, where GPUs and TPUs reduce and scatter); the norm of "
+        f"each of {cut} arrays that are cut is gathered once and its gradient summed once (on "
+        "CPUs XLA sums in full and keeps a part; GPUs and TPUs reduce and scatter); the norm of "
         "all gradients comes after them; mixup's partner is the next image of the batch, so that "
         "one image and one target pass from device to device"
     )

@@ -36,7 +36,7 @@ def configure() -> str:
     Returns:
       One line for the log.
     """
-    if not jax.config.jax_enable_compilation_cache:
+    if not jax.config.values["jax_enable_compilation_cache"]:
         return f"compiled programs: not kept ({SWITCH} is off)"
     if os.environ.get(FOLDER):
         return f"compiled programs: kept in {os.environ[FOLDER]} ({FOLDER})"
