@@ -172,6 +172,11 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
             create=True,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            # The latest and the best are often written at the same time; processes that wait for
+            # one another must not take one for the other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=folder.name
+            ),
         ),
     )
 
