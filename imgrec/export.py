@@ -63,7 +63,7 @@ def _model(folder: Path, path: Path, image_size: int) -> tuple[nn.Module, ImageS
             "run, for example runs/digits_lenet."
         ) from None
     found = weights.shapes_there(path)
-    module = models.create(model, found["params/head/bias"][0])
+    module = models.portable(models.create(model, found["params/head/bias"][0]))
     for shape in _shapes(model.name, image_size or size, channels):
         try:
             models.check(model, module.num_classes, shape)

@@ -31,6 +31,7 @@ from imgrec.models.registry import (
     list_models,
     register,
 )
+from imgrec.models.stacking import portable
 
 __all__ = [
     "Description",
@@ -46,5 +47,6 @@ __all__ = [
     "intermediates",
     "layers",
     "list_models",
+    "portable",
     "register",
 ]

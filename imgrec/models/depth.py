@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from imgrec.models import stacking
 from imgrec.models.registry import ImageShape
 
 Layers = tuple[tuple[str, ...], ...]
@@ -24,12 +25,13 @@ def layers(module: nn.Module, image_shape: ImageShape) -> Layers:
     belong to another's: parameters of the model itself (a class token, positions) to the first
     layer, and a part of vectors alone (a normalisation) to the part before it, or to the head if
     that comes next. ViT's are then those of BEiT (Bao et al. 2021) and timm: the embedding, each
-    block, and the head with its norm.
+    block, and the head with its norm. Blocks that a loop goes over are layers of their own.
 
     Args:
       module: from `create`.
       image_shape: that it is given.
     """
+    module = stacking.portable(module)
     applied: list[str] = []
 
     def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -62,3 +64,11 @@ def index_of(layers: Layers, name: str) -> int:
     """The number of a parameter's layer, 0 at the input; `name` as in "stem/conv/kernel"."""
     part = name.partition("/")[0]
     return next(i for i, parts in enumerate(layers) if part in parts)
+
+
+def indices_of(layers: Layers, name: str) -> tuple[int, ...]:
+    """The numbers of a parameter's layers: one, or of a loop's parameter that of each block."""
+    if not name.startswith(f"{stacking.STACKED}/"):
+        return (index_of(layers, name),)
+    numbers = ((stacking.block_number(part), i) for i, parts in enumerate(layers) for part in parts)
+    return tuple(i for number, i in sorted((n, i) for n, i in numbers if n is not None))

@@ -12,6 +12,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
+from imgrec.models import stacking
+
 
 def intermediates(
     module: nn.Module,
@@ -36,4 +38,12 @@ def intermediates(
     _, collections = module.apply(variables, images, train=False, mutable=["intermediates"])
     sown = flatten_dict(collections["intermediates"], sep="/")
     # Flax appends what is sown to a tuple, one entry for each call of the layer.
-    return {name: values[-1] for name, values in sown.items()}
+    found = {name: values[-1] for name, values in sown.items()}
+    if stacking.STACKED not in collections["intermediates"]:
+        return found
+    # A loop stacks what its blocks sow; here they have their names again.
+    prefix = f"{stacking.STACKED}/"
+    rest = {name: value for name, value in found.items() if not name.startswith(prefix)}
+    looped = {name: value for name, value in found.items() if name.startswith(prefix)}
+    single = stacking.singles({name.removeprefix(prefix): v for name, v in looped.items()})
+    return rest | flatten_dict(single, sep="/")

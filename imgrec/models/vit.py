@@ -11,6 +11,7 @@ The authors' weights, and others trained in JAX, need gelu="tanh", the default o
 those trained in PyTorch (timm, torchvision, HuggingFace, and DeiT's) need gelu="erf".
 """
 
+import functools
 from typing import Any, Literal
 
 import jax
@@ -21,9 +22,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
+from imgrec.models import stacking
+from imgrec.models.attention import Attention
 from imgrec.models.registry import Extra, Family, ImageShape, Rate, Scale, register
 from imgrec.models.stochastic_depth import linear_decay
-from imgrec.models.transformer import KERNELS, EncoderBlock, Gelu, patches
+from imgrec.models.transformer import KERNELS, EncoderBlock, Gelu, patches, scan
 
 # Width, depth and heads. B, L and H are table 1 of the paper; Ti and S come from Touvron et
 # al. 2020, table 1. The MLP is 4 wide each time.
@@ -57,6 +60,9 @@ class VisionTransformer(nn.Module):
       initialisation: "xavier" with zeros in the head (ViT), or "normal" everywhere (DeiT).
       dropout: rate after the positions are added, after attention and twice in the MLP.
       stochastic_depth: drop rate of the last block's branches; earlier ones rise to it linearly.
+      attention: by which program it is computed (see `imgrec.models.attention`).
+      scan_layers: the blocks are one loop, which compiles in a fraction of the time; parameters
+        and intermediates then lie stacked under "blocks" (see `imgrec.models.stacking`).
       dtype: of the arithmetic; the softmax is always in float32.
 
     Intermediates: for each block "block0/attention" [batch, heads, queries, keys] and
@@ -82,6 +88,8 @@ class VisionTransformer(nn.Module):
     initialisation: Literal["xavier", "normal"] = "xavier"
     dropout: Rate = 0.0
     stochastic_depth: Rate = 0.0
+    attention: Attention = "auto"
+    scan_layers: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -91,19 +99,7 @@ class VisionTransformer(nn.Module):
         """Logits; training uses the rng "dropout" where a rate asks for it."""
         x = self._tokens(images)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
-        for block in range(self.depth):
-            x = EncoderBlock(
-                num_heads=self.num_heads,
-                dropout=self.dropout,
-                drop_rate=linear_decay(self.stochastic_depth, block, self.depth),
-                gelu=self.gelu,
-                initialisation=self.initialisation,
-                self_attention=self.self_attention,
-                qk_norm=self.qk_norm,
-                layer_scale=self.layer_scale,
-                dtype=self.dtype,
-                name=f"block{block}",
-            )(x, train=train)
+        x = self._blocks(x, train)
 
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
         self.sow("intermediates", "encoded", x)
@@ -119,6 +115,28 @@ class VisionTransformer(nn.Module):
             self.sow("intermediates", "distillation_logits", taught_logits)
             logits = (logits + taught_logits) / 2
         return logits
+
+    def _blocks(self, x: Array, train: bool) -> Array:
+        block = functools.partial(
+            EncoderBlock,
+            num_heads=self.num_heads,
+            dropout=self.dropout,
+            gelu=self.gelu,
+            initialisation=self.initialisation,
+            self_attention=self.self_attention,
+            qk_norm=self.qk_norm,
+            layer_scale=self.layer_scale,
+            attention=self.attention,
+            dtype=self.dtype,
+        )
+        rate = self.stochastic_depth
+        if self.scan_layers and self.depth:
+            looped = block(drop_rate=rate, name=stacking.STACKED)
+            return scan(looped, x, depth=self.depth, drop_rate=rate, train=train)
+        for i in range(self.depth):
+            drop_rate = linear_decay(rate, i, self.depth)
+            x = block(drop_rate=drop_rate, name=f"block{i}")(x, train=train)
+        return x
 
     @property
     def _extra_tokens(self) -> list[str]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Int
 
 from imgrec.config import OptimizerConfig
 from imgrec.errors import UserError
+from imgrec.models import stacking
 from imgrec.models.depth import Layers, index_of
 from imgrec.training import rules
 
@@ -50,6 +51,12 @@ def starts(
             f"config.optimizer.freeze={config.freeze!r} holds all {len(names)} parameters still, "
             "so there is nothing to train. Leave the head out, as in 'stem/.*|stage.*'; or fit one "
             "without training by --config.head.name=probe."
+        )
+    if unfreeze_every and any(name.startswith(f"{stacking.STACKED}/") for name in names):
+        raise UserError(
+            f"config.optimizer.unfreeze_every={config.unfreeze_every!r} thaws one layer after the "
+            "other, and config.model.options.scan_layers keeps all blocks in the same arrays. Set "
+            "--config.model.options.scan_layers=False; weights of either kind can be read."
         )
     found: dict[str, int | None] = {}
     for name, still in zip(names, frozen, strict=True):

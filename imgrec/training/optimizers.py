@@ -3,6 +3,10 @@
 Every optimizer is one chain: clip the gradient, turn it into a direction, add weight decay,
 multiply by each parameter's learning-rate multiplier, and step against it by the schedule. What
 lies between the clipping and the schedule sleeps for parameters that have yet to thaw.
+
+With `state_dtype` bfloat16 every optimizer keeps its momentum in half the memory: what a step adds
+to it is a tenth or a hundredth of it, and the arithmetic stays in float32. Adam's second moment
+stays in float32 too: it moves by a thousandth of itself, less than bfloat16's eight bits tell.
 """
 
 import re
@@ -11,11 +15,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from imgrec.config import OptimizerConfig
-from imgrec.errors import unknown
-from imgrec.models.depth import Layers, index_of
+from imgrec.errors import UserError, unknown
+from imgrec.models import stacking
+from imgrec.models.depth import Layers, indices_of
 from imgrec.options import keyword_options
 from imgrec.training import freezing, rules
 
@@ -40,11 +47,18 @@ def create(
       unfreeze_every: as `freezing.starts` takes it.
 
     Raises:
-      UserError: an unknown name or option, or a rule that decides for no parameter.
+      UserError: an unknown name or option, a rule that decides for no parameter, or an
+        optimizer of whole layers for blocks that share an array.
     """
     options = check(config)
     direction, decay_is_coupled = OPTIMIZERS[config.name]
     names = rules.names(params)
+    if config.name == "lamb" and any(_is_stacked(name) for name in names):
+        raise UserError(
+            "config.optimizer.name='lamb' scales the step of each layer by its norm, and "
+            "config.model.options.scan_layers keeps all blocks in the same arrays. Set "
+            "--config.model.options.scan_layers=False, or --config.optimizer.name=adamw."
+        )
     if "adam_names" in options:  # muon's default may match nothing, a choice of one's own not
         own = [(options["adam_names"], True)]
         rules.decide(own, names, field="optimizer.options.adam_names", default=False)
@@ -68,10 +82,13 @@ def create(
     )
     if config.layer_decay != 1:
         by_depth = layer_multipliers(config.layer_decay, layers, names)
-        multipliers = [m * d for m, d in zip(multipliers, by_depth, strict=True)]
+        multipliers = [
+            m * (d if np.ndim(d) == 0 else d.reshape(-1, *(1,) * (leaf.ndim - 1)))
+            for m, d, leaf in zip(multipliers, by_depth, jax.tree.leaves(params), strict=True)
+        ]
     starts = freezing.starts(config, names, layers, unfreeze_every)
 
-    turn = direction(**options)
+    turn = direction(jnp.dtype(config.state_dtype), **options)
     if not config.weight_decay:
         stages = [turn]
     elif decay_is_coupled:
@@ -80,7 +97,7 @@ def create(
         stages = [turn, decay]
     if config.name == "lamb":
         stages += [optax.scale_by_trust_ratio()]
-    if any(multiplier != 1 for multiplier in multipliers):
+    if any(np.any(multiplier != 1) for multiplier in multipliers):
         stages += [_multiply(tree(multipliers))]
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if any(starts.values()):
@@ -95,14 +112,23 @@ def create(
     )
 
 
-def layer_multipliers(decay: float, layers: Layers, names: Sequence[str]) -> list[float]:
+def layer_multipliers(
+    decay: float, layers: Layers, names: Sequence[str]
+) -> list[float | np.ndarray]:
     """What layer-wise decay multiplies the learning rate of each parameter by.
+
+    One number a parameter, or one a block where blocks share an array.
 
     1 in the head's layer and `decay` times less in each layer below: ELECTRA's (Clark et al.
     2020, appendix B), BEiT's (Bao et al. 2021) and, with 1/2.6, ULMFiT's (Howard & Ruder 2018,
     section 3.2) discriminative fine-tuning.
     """
-    return [decay ** (len(layers) - 1 - index_of(layers, name)) for name in names]
+
+    def multiplier(name: str) -> float | np.ndarray:
+        found = [decay ** (len(layers) - 1 - number) for number in indices_of(layers, name)]
+        return found[0] if len(found) == 1 else np.array(found)
+
+    return [multiplier(name) for name in names]
 
 
 def check(config: OptimizerConfig) -> dict[str, Any]:
@@ -112,27 +138,38 @@ def check(config: OptimizerConfig) -> dict[str, Any]:
     return keyword_options(OPTIMIZERS[config.name][0], config.options, "optimizer")
 
 
-def sgd(*, momentum: float = 0.9, nesterov: bool = True) -> optax.GradientTransformation:
+def sgd(
+    state: DTypeLike = jnp.float32, *, momentum: float = 0.9, nesterov: bool = True
+) -> optax.GradientTransformation:
     """Momentum in the form of Sutskever et al. 2013; with momentum 0 the plain gradient."""
-    return optax.trace(momentum, nesterov=nesterov) if momentum else optax.identity()
+    if not momentum:
+        return optax.identity()
+    return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=state)
 
 
-def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def adamw(
+    state: DTypeLike = jnp.float32, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015, algorithm 1) with decoupled decay (Loshchilov & Hutter 2019)."""
-    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=state)
 
 
-def lamb(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> optax.GradientTransformation:
+def lamb(
+    state: DTypeLike = jnp.float32, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6
+) -> optax.GradientTransformation:
     """LAMB (You et al. 2020, algorithm 2); `create` adds the layer-wise trust ratio."""
-    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=state)
 
 
-def lion(*, b1: float = 0.9, b2: float = 0.99) -> optax.GradientTransformation:
+def lion(
+    state: DTypeLike = jnp.float32, *, b1: float = 0.9, b2: float = 0.99
+) -> optax.GradientTransformation:
     """Lion (Chen et al. 2023, program 1): the sign of an interpolated momentum."""
-    return optax.scale_by_lion(b1=b1, b2=b2)
+    return optax.scale_by_lion(b1=b1, b2=b2, mu_dtype=state)
 
 
 def muon(
+    state: DTypeLike = jnp.float32,
     *,
     beta: float = 0.95,
     nesterov: bool = True,
@@ -143,23 +180,21 @@ def muon(
 
     Vectors, and the first and last layers that `adam_names` matches, follow Adam at
     `adam_scale` times the learning rate. A convolution kernel counts as the matrix from
-    its receptive field to its output channels.
+    its receptive field to its output channels; blocks that share an array are matrices each.
     """
 
+    def kind(path: Any, leaf: Any) -> str:
+        name = rules.name_of(path)
+        is_matrix = leaf.ndim - _is_stacked(name) >= 2
+        return "matrix" if is_matrix and not re.fullmatch(adam_names, name) else "other"
+
     def kinds(params: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: (
-                "matrix"
-                if leaf.ndim >= 2 and not re.fullmatch(adam_names, rules.name_of(path))
-                else "other"
-            ),
-            params,
-        )
+        return jax.tree_util.tree_map_with_path(kind, params)
 
     def dimensions(matrices: Params) -> Params:
-        return jax.tree.map(
-            lambda leaf: optax.contrib.MuonDimensionNumbers(
-                tuple(range(leaf.ndim - 1)), leaf.ndim - 1
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: optax.contrib.MuonDimensionNumbers(
+                tuple(range(_is_stacked(rules.name_of(path)), leaf.ndim - 1)), leaf.ndim - 1
             ),
             matrices,
         )
@@ -167,9 +202,13 @@ def muon(
     # optax.contrib.muon ends in a step of minus its learning rate; minus one leaves the
     # direction, which this module's chain scales as it does all others.
     orthogonalised = optax.contrib.muon(
-        -1.0, beta=beta, nesterov=nesterov, muon_weight_dimension_numbers=dimensions
+        -1.0,
+        beta=beta,
+        nesterov=nesterov,
+        mu_dtype=state,
+        muon_weight_dimension_numbers=dimensions,
     )
-    adam = optax.chain(optax.scale_by_adam(), optax.scale(adam_scale))
+    adam = optax.chain(optax.scale_by_adam(mu_dtype=state), optax.scale(adam_scale))
     return optax.partition({"matrix": orthogonalised, "other": adam}, kinds)
 
 
@@ -181,6 +220,11 @@ OPTIMIZERS: Mapping[str, tuple[Callable[..., optax.GradientTransformation], bool
     "lion": (lion, False),
     "muon": (muon, False),
 }
+
+
+def _is_stacked(name: str) -> bool:
+    """Whether a parameter is that of all blocks of a loop, which lie along its first axis."""
+    return name.startswith(f"{stacking.STACKED}/")
 
 
 def _thawing(

@@ -80,6 +80,7 @@ def load(experiment: Experiment, info: Info, mesh: Mesh) -> Teacher:
         )
     models.check(model, info.num_classes, info.image_shape)
     module = models.create(model, info.num_classes, dtype=experiment.train.compute_dtype)
+    module = models.portable(module)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), "float32")
     expected = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), images)
     like = {name: tree for name, tree in expected.items() if name != "intermediates"}

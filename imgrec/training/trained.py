@@ -87,6 +87,7 @@ def open_run(
         spec = input_spec.of(c, (dataset or data.load(c.data)).info)
         input_spec.write(spec, folder)
     module = models.create(c.model, len(spec.class_names), dtype=c.train.compute_dtype)
+    module = models.portable(module)
     images = jax.ShapeDtypeStruct((1, *spec.image_shape), "float32")
     expected = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), images)
     like = {name: tree for name, tree in expected.items() if name != "intermediates"}

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 
 from imgrec.errors import UserError, nearest
-from imgrec.models import ImageShape
+from imgrec.models import ImageShape, stacking
 from imgrec.training import rules
 from imgrec.training.state import TrainState, Tree
 from imgrec.transfer import mapping, pretrained, sources, tables
@@ -52,7 +52,8 @@ def check(
         _, _, said = _converted(source, file, state, module, image_shape, new_head)
         return said
     path = _best(source)
-    found, expected = shapes(_saved(path)), shapes(state.variables)
+    looped = stacking.is_stacked(state.params)
+    found, expected = shapes(_laid(_saved(path), looped)), shapes(state.variables)
     head, why = _fresh_head(found, expected, new_head)
     problems = [
         f"{name}: {found.get(name, 'missing')} there, {expected.get(name, 'missing')} here"
@@ -118,7 +119,20 @@ def restored(path: Path, fresh: Any, shardings: Any, *, new_head: bool = False) 
       shardings: where they are to live.
       new_head: as `check` took it.
     """
-    saved = _saved(path)
+    saved, looped = _saved(path), stacking.is_stacked(fresh["params"])
+    if stacking.is_stacked(saved["params"]) != looped:
+        # Read as they lie there, and laid out anew.
+        like = jax.tree.map(
+            lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+            fresh,
+            shardings,
+        )
+        places = jax.tree.map(lambda leaf: leaf.sharding, _laid(like, not looped))
+        read = restored(path, _laid(fresh, not looped), places, new_head=new_head)
+        laid: dict[str, Any] = jax.jit(
+            lambda variables: _laid(variables, looped), out_shardings=shardings
+        )(read)
+        return laid
     head, _ = _fresh_head(shapes(saved), shapes(fresh), new_head)
 
     def target(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
@@ -157,8 +171,11 @@ def best_variables(folder: str, name: str) -> Path:
 
 
 def shapes_there(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of the variables saved in a run's checkpoint; nothing else is read."""
-    return shapes(_saved(path))
+    """Shapes by name of the variables saved in a run's checkpoint; nothing else is read.
+
+    Blocks have their own names, whether or not the run had them in a loop.
+    """
+    return shapes(_laid(_saved(path), False))
 
 
 def shapes(variables: Any) -> dict[str, tuple[int, ...]]:
@@ -168,7 +185,14 @@ def shapes(variables: Any) -> dict[str, tuple[int, ...]]:
 
 def _saved(path: Path) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.metadata(path).item_metadata.tree
+        tree = checkpointer.metadata(path).item_metadata.tree
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype), tree)
+
+
+def _laid(variables: Mapping[str, Any], looped: bool) -> dict[str, Any]:
+    """The variables with the parameters of equal blocks in one array each, or in their own."""
+    lay = stacking.stacked if looped else stacking.unstacked
+    return {**variables, "params": lay(variables["params"])}
 
 
 def _fresh_head(
@@ -212,10 +236,15 @@ def _converted(
 ) -> tuple[Tree, Tree, tuple[str, ...]]:
     """Parameters and statistics from a file of weights, and what is to be said of them."""
     found = sources.read(file)
+    single = stacking.portable(module)  # elsewhere, each block has its own name
     try:
-        table = mapping.choose(found.arrays, tables.known(module, image_shape))
+        table = mapping.choose(found.arrays, tables.known(single, image_shape))
         params, model_state, accounting = mapping.convert(
-            found.arrays, table, state.params, state.model_state, new_head=new_head
+            found.arrays,
+            table,
+            stacking.unstacked(state.params),
+            state.model_state,
+            new_head=new_head,
         )
     except UserError as error:
         raise UserError(f"config.init.weights={source!r}: {error}") from None
@@ -228,6 +257,8 @@ def _converted(
     ]
     said = [f"weights: {source}: {first}"]
     lines = (*found.said, *others, *differ, *table.remarks)
+    if stacking.is_stacked(state.params):
+        params = stacking.stacked(params)
     return params, model_state, (*said, *(f"  {line}" for line in lines))
 
 
