@@ -51,7 +51,7 @@ class Watch:
           lost_after: seconds without a sign of life after which a process counts as lost.
         """
         self.job = job
-        self.client = runtime.global_state.client
+        self.client: Any = runtime.global_state.client
         self.asked: str | None = None  # the signal this process got
         self.stopped_by: str | None = None
         self._lost_after = lost_after
@@ -124,7 +124,7 @@ class Watch:
                 self._tick()
             except jax.errors.JaxRuntimeError:
                 if not self._over.is_set():
-                    self._end(self._without_coordinator(), _FAILED)
+                    self._end_without_coordinator()
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -186,18 +186,21 @@ class Watch:
     def _end(self, sentence: str, code: int, *, here: bool = False) -> NoReturn:
         """Prints the sentence, tells it to the others if it is about this process, and exits."""
         with self._ending:  # whoever comes second has nothing to add
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                if here:
-                    self._tell("failed", json.dumps({"sentence": sentence, "code": code}))
-                self._tell("gone", "")
-            sys.stdout.flush()
-            print(f"error: {self._who(self.job.process)}: {sentence}", file=sys.stderr, flush=True)
+            # With an end, since what does not answer may be what is being told about.
+            telling = threading.Thread(target=self._tell_end, args=(sentence, code, here))
+            telling.daemon = True
+            telling.start()
+            telling.join(_LINGER)
+            self._say(sentence)
             if self.job.process == 0:
                 self._linger()
-            for child in multiprocessing.active_children():
-                child.terminate()
-            # Not sys.exit: that would wait for the others, who wait for this process.
-            os._exit(code)
+            _exit(code)
+
+    def _tell_end(self, sentence: str, code: int, here: bool) -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            if here:
+                self._tell("failed", json.dumps({"sentence": sentence, "code": code}))
+            self._tell("gone", "")
 
     def _linger(self) -> None:
         deadline = time.monotonic() + _LINGER
@@ -211,22 +214,33 @@ class Watch:
 
     def _aborted(self) -> None:
         """JAX aborts when it cannot reach process 0, after a page of its own; and for bugs."""
-        if unreachable(self.job.coordinator, 1.0) is None:
-            sentence, here = "JAX ended this process; its own message stands above.", True
-        else:
-            sentence, here = self._without_coordinator(), False
-        self._end(sentence, _FAILED, here=here)
+        if unreachable(self.job.coordinator, 1.0) is not None:
+            self._end_without_coordinator()
+        self._end("JAX ended this process; its own message stands above.", _FAILED, here=True)
 
-    def _without_coordinator(self) -> str:
-        return (
+    def _end_without_coordinator(self) -> NoReturn:
+        # Nothing can be told any more, and trying to would wait for an answer.
+        self._say(
             f"{self._who(0)}, the coordinator at {self.job.coordinator}, is lost: it answers no "
             "longer (killed, out of memory, or its host or network is down; its own log may say "
             "more). The same command goes on from the last checkpoint."
         )
+        _exit(_FAILED)
+
+    def _say(self, sentence: str) -> None:
+        sys.stdout.flush()
+        print(f"error: {self._who(self.job.process)}: {sentence}", file=sys.stderr, flush=True)
 
     def _who(self, process: int) -> str:
         host = f" ({self._hosts[process]})" if process in self._hosts else ""
         return f"process {process} of {self.job.processes}{host}"
+
+
+def _exit(code: int) -> NoReturn:
+    """Not sys.exit: that would wait for the others, who wait for this process."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    os._exit(code)
 
 
 def unreachable(address: str, timeout: float) -> str | None:
