@@ -1,5 +1,6 @@
 import json
 import sys
+import threading
 import types
 
 import numpy as np
@@ -153,6 +154,71 @@ def test_without_tensorflow_or_clu_the_lines_are_written_and_one_line_says_so(
     writer.close()
     assert read(path) == [{"step": 1, "loss": 1.0}]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def summaries(monkeypatch, make):
+    """Has `make(folder)` stand in for CLU's writer and for the import of TensorFlow."""
+    monkeypatch.setattr(writers, "_is_there", lambda package: True)
+    monkeypatch.setattr(writers, "_summary_writer", make)
+
+
+def test_nothing_waits_for_tensorflow_and_everything_is_written_in_order(path, monkeypatch):
+    imported, recorder = threading.Event(), Recorder()
+
+    def make(folder):
+        assert folder == path.parent
+        assert imported.wait(timeout=60)
+        return recorder
+
+    summaries(monkeypatch, make)
+    writer, missing = writers.create(path.parent, resume_step=0, tensorboard=True)
+    writer.write_hparams({"seed": 0})
+    for step in range(20):
+        writer.write_scalars(step, {"loss": 1.0})
+    assert missing is None
+    assert recorder.calls == []  # and yet we are here
+    assert len(read(path)) == 20
+    imported.set()
+    writer.flush()
+    expected = [("hparams", {"seed": 0})]
+    expected += [("scalars", step, {"loss": 1.0}) for step in range(20)]
+    assert recorder.calls == [*expected, ("flush",)]
+    writer.close()
+    assert recorder.calls[-1] == ("close",)
+
+
+def test_nothing_is_imported_where_nothing_is_written(path, monkeypatch):
+    summaries(monkeypatch, lambda folder: pytest.fail("there was nothing to write"))
+    writer, _ = writers.create(path.parent, resume_step=0, tensorboard=True)
+    writer.flush()
+    writer.close()
+
+
+def test_a_tensorflow_that_does_not_work_costs_its_events_alone(path, monkeypatch):
+    def make(folder):
+        raise ImportError("libtensorflow.so.2: wrong ELF class")
+
+    summaries(monkeypatch, make)
+    writer, _ = writers.create(path.parent, resume_step=0, tensorboard=True)
+    with pytest.warns(UserWarning, match="No TensorBoard events: libtensorflow.so.2: wrong ELF"):
+        writer.write_scalars(1, {"loss": 1.0})
+        writer.flush()
+    writer.write_scalars(2, {"loss": 2.0})
+    writer.close()
+    assert [line["step"] for line in read(path)] == [1, 2]
+
+
+def test_what_goes_wrong_while_writing_is_not_lost(path, monkeypatch):
+    class Full(Recorder):
+        def write_scalars(self, step, scalars):
+            raise OSError(28, "No space left on device")
+
+    recorder = Full()
+    summaries(monkeypatch, lambda folder: recorder)
+    writer, _ = writers.create(path.parent, resume_step=0, tensorboard=True)
+    writer.write_scalars(1, {"loss": 1.0})
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
 
 
 def test_where_tensorboard_is_not_asked_for_nothing_is_missing(path, monkeypatch):
