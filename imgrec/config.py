@@ -183,6 +183,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the moving average of parameters and statistics; 0 is off
     compute_dtype: str = "float32"  # or "bfloat16"; parameters stay float32
+    bn_sync: str = "global"  # batch norm sees the whole batch; or "per_device": each its own rows
     remat: str = "none"  # "blocks" are computed again in the backward pass, or all but their "dots"
     cpu_fusion: str = "auto"  # XLA's CPU library fusion: "on", "off", or on for convolutions
 

@@ -27,6 +27,7 @@ def validate(experiment: Experiment) -> None:
         "augment.pad_mode": (c.augment.pad_mode, ("constant", "reflect")),
         "augment.erasing_fill": (c.augment.erasing_fill, ("mean", "noise")),
         "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
+        "train.bn_sync": (c.train.bn_sync, ("global", "per_device")),
         "train.remat": (c.train.remat, ("none", "blocks", "dots")),
         "optimizer.state_dtype": (c.optimizer.state_dtype, ("float32", "bfloat16")),
         "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),

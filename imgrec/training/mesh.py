@@ -58,14 +58,18 @@ def create(config: MeshConfig) -> Mesh:
     )
 
 
+def shards(mesh: Mesh) -> int:
+    """Parts that a batch is cut into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int, field: str) -> None:
     """Refuses a batch that the mesh and the accumulation cannot cut evenly."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % (shards * accumulate) == 0:
+    unit = shards(mesh) * accumulate
+    if batch_size % unit == 0:
         return
-    unit = shards * accumulate
     below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
-    parts = f"{shards} devices along data and fsdp"
+    parts = f"{shards(mesh)} devices along data and fsdp"
     if accumulate > 1:
         parts += f" times train.accumulate={accumulate}"
     near = f"{below} or {above}" if below else f"{above}"

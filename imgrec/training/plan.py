@@ -25,6 +25,7 @@ from imgrec.tasks.classification import Classification
 from imgrec.training import (
     freezing,
     optimizers,
+    per_device_norm,
     placement,
     resident,
     resolving,
@@ -116,6 +117,7 @@ class Plan:
             accumulate=c.train.accumulate,
             ema=c.train.ema,
             starts=self.starts,
+            norm_devices=self.mesh if c.train.bn_sync == "per_device" else None,
         )
 
     def compile_step(
@@ -243,6 +245,8 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
         c.schedule, c.optimizer.learning_rate, total_steps=total_steps, **size
     )
     params, model_state = jax.eval_shape(task.init, jax.random.key(0))
+    if c.train.bn_sync == "per_device":
+        per_device_norm.check(model_state, c.model.name)
     unfreeze_every = durations.parse(c.optimizer.unfreeze_every).steps(
         **size, total_steps=total_steps
     )

@@ -1,16 +1,18 @@
 """The train step: (state, batch) -> (state, metrics), one pure function, jitted once."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from imgrec import randomness
 from imgrec.tasks import Task
-from imgrec.training import freezing
+from imgrec.training import freezing, per_device_norm
 from imgrec.training.freezing import Starts
 from imgrec.training.state import TrainState
 
@@ -28,6 +30,7 @@ def create(
     accumulate: int = 1,
     ema: float = 0.0,
     starts: Starts | None = None,
+    norm_devices: Mesh | None = None,
 ) -> TrainStep:
     """The step as a pure function; the caller jits it over its mesh.
 
@@ -41,6 +44,8 @@ def create(
       ema: decay of the moving average, 0 for none. The decay warms up as
         min(ema, (1 + step) / (10 + step)), so that early averages forget the initialisation.
       starts: of `freezing`, where parameters stand still; by default all move from the start.
+      norm_devices: each of which normalises its own rows in batch norm (`per_device_norm`); by
+        default batch norm sees all rows, wherever they lie.
     """
     starts = starts or {}
 
@@ -48,7 +53,13 @@ def create(
         key = randomness.at_step(seed, state.step)
         batch = task.prepare(batch, randomness.named(key, "augment"))
         keys = [jax.random.fold_in(randomness.named(key, "model"), i) for i in range(accumulate)]
-        grads, model_state, metrics = _gradients(task, state, batch, keys, starts)
+        model_state = state.model_state
+        if norm_devices is not None:
+            model_state = per_device_norm.spread(model_state, norm_devices)
+        loss = _loss(task, starts, state.step, norm_devices)
+        grads, model_state, metrics = _gradients(loss, state.params, model_state, batch, keys)
+        if norm_devices is not None:
+            model_state = per_device_norm.averaged(model_state)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -65,21 +76,30 @@ def create(
     return train_step
 
 
+def _loss(
+    task: Task, starts: Starts, step: Int[Array, ""], norm_devices: Mesh | None
+) -> Callable[..., Any]:
+    """(params, model_state, batch, key) -> (loss, (model_state, metrics)), as the step means it."""
+
+    def loss(params: Any, model_state: Any, batch: Batch, key: Any) -> Any:
+        with contextlib.ExitStack() as stack:
+            # Whether a norm stands still is decided first, by its name in the model.
+            stack.enter_context(freezing.norms_held(starts, step))
+            if norm_devices is not None:
+                stack.enter_context(per_device_norm.within_devices(norm_devices))
+            return task.loss(freezing.held(params, starts, step), model_state, batch, key)
+
+    return loss
+
+
 def _gradients(
-    task: Task, state: TrainState, batch: Batch, keys: list[Any], starts: Starts
+    loss: Callable[..., Any], params: Any, model_state: Any, batch: Batch, keys: list[Any]
 ) -> tuple[Any, Any, Metrics]:
     """Gradients and metrics averaged over `len(keys)` parts of the batch, one after the other."""
-
-    def loss(params: Any, model_state: Any, part: Batch, key: Any) -> Any:
-        with freezing.norms_held(starts, state.step):
-            return task.loss(freezing.held(params, starts, state.step), model_state, part, key)
-
     differentiate = jax.grad(loss, has_aux=True)
     parts = len(keys)
     if parts == 1:
-        grads, (model_state, metrics) = differentiate(
-            state.params, state.model_state, batch, keys[0]
-        )
+        grads, (model_state, metrics) = differentiate(params, model_state, batch, keys[0])
         return grads, model_state, metrics
 
     # Part i takes every parts-th example, so that each device cuts up what it holds.
@@ -89,21 +109,21 @@ def _gradients(
     def accumulate(carry: Any, part_and_key: Any) -> tuple[Any, None]:
         total, model_state = carry
         part, key = part_and_key
-        grads, (model_state, metrics) = differentiate(state.params, model_state, part, key)
+        grads, (model_state, metrics) = differentiate(params, model_state, part, key)
         total = jax.tree.map(lambda a, b: a + b / parts, total, (grads, metrics))
         return (total, model_state), None
 
     shapes = jax.eval_shape(
         differentiate,
-        state.params,
-        state.model_state,
+        params,
+        model_state,
         jax.tree.map(lambda x: cut(x)[0], batch),
         keys[0],
     )
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][1]))
     (total, model_state), _ = jax.lax.scan(
         accumulate,
-        (zeros, state.model_state),
+        (zeros, model_state),
         (jax.tree.map(cut, batch), jnp.stack(keys)),
     )
     grads, metrics = total
