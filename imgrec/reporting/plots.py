@@ -3,7 +3,7 @@
 They are laid out in whole pixels by Pillow, with matplotlib's colours and font: a cell or an
 enlarged pixel is an exact square, a matrix of 100 classes takes a fraction of a second, and
 there is no display or global state. An array goes to a metric writer as it is, and to a
-file by `save_png`.
+file by `save_png`. Matplotlib is imported by the first picture, as training draws few.
 """
 
 import io
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
-from matplotlib import colormaps, font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from imgrec.files import written_aside
@@ -158,6 +157,8 @@ def png(array: UInt8[np.ndarray, "height width 3"]) -> bytes:
 
 def _cells(counts: Integer[np.ndarray, "classes classes"], cell: int) -> Image.Image:
     """The coloured squares of a matrix, `cell` pixels a side, with their counts and a grid."""
+    from matplotlib import colormaps
+
     size = min(_LABEL, int(0.9 * cell / (0.64 * len(str(counts.max())))))
     written = size >= 6
 
@@ -230,6 +231,8 @@ def _line(size: int) -> int:
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib ships, so that it is the same on every machine."""
+    from matplotlib import font_manager
+
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
