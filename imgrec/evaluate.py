@@ -298,6 +298,8 @@ def _write(
         drawn,
         name=opened.experiment.name,
         history=report_page.history(opened.folder / "metrics.jsonl"),
+        seconds=report_page.json_object(opened.folder / "seconds.json"),
+        cost=report_page.json_object(opened.folder / "cost.json"),
     )
     if jax.process_index() == 0:
         predictions.save(evaluated.predictions, out / "predictions.npz")

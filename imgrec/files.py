@@ -1,10 +1,15 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and where to remember things."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+def cache_folder() -> Path:
+    """Where things are remembered that can be had again: $IMGREC_CACHE, else ~/.cache/imgrec."""
+    return Path(os.environ.get("IMGREC_CACHE") or "~/.cache/imgrec").expanduser()
 
 
 @contextmanager

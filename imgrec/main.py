@@ -12,24 +12,31 @@ import sys
 from pathlib import Path
 
 from absl import flags
+from jax.errors import JaxRuntimeError
 from rich.console import Console
 
 from imgrec import cli, config, validation
 from imgrec.config import Experiment
 from imgrec.data.pipeline import WorkerDiedError
+from imgrec.errors import UserError
 from imgrec.training import (
     cluster,
     compilation_cache,
     distributed,
     dry_run,
+    exhaustion,
+    goodput,
     heads,
     input_spec,
     loop,
+    memory,
+    profiling,
     resolving,
     run_folder,
     sameness,
     xla,
 )
+from imgrec.training.clock import Clock
 from imgrec.training.cluster import Job
 from imgrec.training.plan import plan
 from imgrec.training.signals import EXIT_STOPPED
@@ -39,6 +46,7 @@ from imgrec.transfer.heads import TRAINED
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
+    clock = Clock()
     experiment, given = cli.parse(argv, _define_flags)
     job = cluster.find(
         os.environ,
@@ -47,11 +55,12 @@ def main(argv: list[str]) -> int:
         process=given.process,
     )
     with distributed.joined(job, start_timeout=given.start_timeout, lost_after=given.lost_after):
-        return _run(experiment, given, job)
+        return _run(experiment, given, job, clock)
 
 
-def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int:
+def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job, clock: Clock) -> int:
     validation.validate(experiment)
+    limit, simulated = _planned_for(flag_values)
     experiment = resolving.resolve(experiment)
     folder = Path(flag_values.workdir or Path("runs") / experiment.name)
     console = Console(highlight=False, soft_wrap=True, quiet=job.process > 0)
@@ -63,9 +72,14 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int
     sameness.check(experiment)
     planned = plan(experiment)
     sameness.check_data(planned.dataset, resident=planned.resident)
+    profiled = profiling.parse(flag_values.profile, planned.total_steps)
+    if profiled and experiment.head.name != TRAINED:
+        raise UserError(
+            f"--profile traces steps, and config.head.name={experiment.head.name!r} makes none."
+        )
     if flag_values.dry_run:
         picture = folder.with_name(f"{folder.name}.dry_run.png")
-        dry_run.report(planned, picture, console)
+        dry_run.report(planned, picture, console, limit=limit, simulated=bool(simulated))
         return 0
 
     said: list[str] = []
@@ -82,11 +96,20 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int
     console.print(dry_run.parameter_table(planned), markup=False)
     for line in (*dry_run.describe(planned), *said):
         console.print(line, markup=False)
+    clock.add("start-up", clock.seconds()["total"])
     try:
-        trained = experiment.head.name == TRAINED
-        outcome = (loop.train if trained else heads.fit)(planned, folder, console)
+        if experiment.head.name == TRAINED:
+            with profiling.tracing(folder, profiled, console.print) as observe:
+                outcome = loop.train(planned, folder, console, clock=clock, observe=observe)
+        else:
+            outcome = heads.fit(planned, folder, console)
     except DivergenceError as error:
         print(f"error: {error} {' '.join(error.__notes__)}", file=sys.stderr)
+        return 1
+    except JaxRuntimeError as error:
+        if not exhaustion.is_exhausted(error):
+            raise
+        print("error: " + "\n".join(exhaustion.explain(error, planned, folder)), file=sys.stderr)
         return 1
     except WorkerDiedError as error:
         print(f"error: {error} The same command goes on from {folder}.", file=sys.stderr)
@@ -101,6 +124,15 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int
         )
         return 1
     _print_seconds(outcome.seconds, console)
+    if job.process == 0:
+        for line in goodput.of_launch(
+            folder,
+            outcome.seconds,
+            outcome.steps,
+            experiment.train.compute_dtype,
+            planned.mesh.devices.size,
+        ):
+            console.print(line, markup=False)
     if outcome.test is None:
         console.print(
             f"Stopped by {outcome.stopped_by} at step {outcome.step} of {planned.total_steps}; "
@@ -115,6 +147,17 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job) -> int
     return 0
 
 
+def _planned_for(flag_values: flags.FlagValues) -> tuple[int | None, int]:
+    """Memory of a device in bytes, and number of devices, that a dry run is to suppose."""
+    text, devices = flag_values.memory_limit, flag_values.simulate
+    for name, given in (("--memory_limit", text), ("--simulate", devices)):
+        if given and not flag_values.dry_run:
+            raise UserError(f"{name}={given} is for planning; add --dry_run, or leave it out.")
+    if devices:
+        dry_run.simulate(devices)
+    return (memory.parse_size(text, "--memory_limit") if text else None), devices
+
+
 def _define_flags(flag_values: flags.FlagValues) -> None:
     cluster.define_flags(flag_values)
     flags.DEFINE_string(
@@ -122,6 +165,21 @@ def _define_flags(flag_values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool(
         "dry_run", False, "show what would be done and cost, and stop", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "memory_limit",
+        "",
+        "what a device is to have in a dry run, as in 40GB; by default what those here have",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "simulate", 0, "a dry run for so many devices, whatever is here", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "profile",
+        "",
+        "steps to trace into the run folder's profile/, as in 100:105",
+        flag_values=flag_values,
     )
     flags.DEFINE_bool(
         "allow_config_change",

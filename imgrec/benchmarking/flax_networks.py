@@ -159,7 +159,7 @@ class VisionTransformer(nn.Module):
         if self.positions == "learned":
             positions = self.param("positions", nn.initializers.normal(0.02), shape)
         else:  # fixed ones, whose values do not matter here
-            positions = np.random.default_rng(0).normal(0, 0.02, shape).astype(np.float32)
+            positions = jnp.asarray(np.random.default_rng(0).normal(0, 0.02, shape), jnp.float32)
         x = x + jnp.asarray(positions, self.dtype)
         for _ in range(self.depth):
             y = norm()(x)

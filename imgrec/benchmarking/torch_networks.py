@@ -44,11 +44,9 @@ class LeNet5(nn.Module):
             self.c3: nn.Module = nn.Conv2d(6, 16, 5)
         else:
             self.c3 = PartialConv(table)
-        self.s2, self.s4 = (
-            (Subsampling(6), Subsampling(16))
-            if pool == "subsampling"
-            else (nn.Identity(), nn.Identity())
-        )
+        trainable = pool == "subsampling"
+        self.s2 = Subsampling(6) if trainable else nn.Identity()
+        self.s4 = Subsampling(16) if trainable else nn.Identity()
         self.c5 = nn.Conv2d(16, 120, 5)
         self.f6 = nn.Linear(120, 84)
         self.head = nn.Linear(84, num_classes) if head == "linear" else None

@@ -3,9 +3,9 @@
 What decides speed (XLA_FLAGS, the thread pool, the interpreter itself) holds for a whole
 process, so contestants cannot share one. They talk by lines of JSON over pipes: a worker reads
 what it is to prepare, answers with facts about itself, and then answers every number of steps
-with the seconds that they took, of the clock and of the processors. The latter count what the process
-did, whatever else the machine was doing. This module needs Python alone, so that any interpreter can
-be a worker's.
+with the seconds that they took, of the clock and of the processors. The latter count what the
+process did, whatever else the machine was doing. This module needs Python alone, so that any
+interpreter can be a worker's.
 """
 
 import json

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from imgrec.models.registry import ImageShape
+from imgrec.native import convolution as native
 
 
 def count_parameters(variables: Mapping[str, Any]) -> int:
@@ -49,7 +50,7 @@ def cost_of(module: nn.Module, image_shape: ImageShape, *, computes: bool = Fals
         lambda images: module.init_with_output(jax.random.key(0), images, train=False),
         return_shape=True,
     )(image)
-    total = flops(module, image_shape) if computes else float(_operations(program.jaxpr))
+    total = flops(module, image_shape) if computes else operations(program.jaxpr)
     return Cost(count_parameters(variables), total)
 
 
@@ -67,11 +68,19 @@ def flops(module: nn.Module, image_shape: ImageShape) -> float:
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
     forward = jax.make_jaxpr(lambda v: module.apply(v, images, train=False))(variables)
-    return float(_operations(forward.jaxpr))
+    return operations(forward.jaxpr)
+
+
+def operations(jaxpr: Jaxpr) -> float:
+    """Twice the multiply-adds of a traced program.
+
+    A scan counts as often as it runs, which the compiler's own count does not see; a branch as
+    its most expensive side; a program of each device (`shard_map`) for all of them.
+    """
+    return float(_operations(jaxpr))
 
 
 def _operations(jaxpr: Jaxpr) -> int:
-    """Twice the multiply-adds of a program; a branch counts as its most expensive side."""
     total = 0
     for equation in jaxpr.eqns:
         inner = [_operations(sub) for sub in _subprograms(equation.params)]
@@ -86,9 +95,20 @@ def _operations(jaxpr: Jaxpr) -> int:
             out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             # The kernel's input axis is already divided by the number of groups.
             per_output = prod(kernel) // out_features
-            total += 2 * prod(_shape(equation.outvars[0])) * per_output
+            # The gradient of a strided convolution reads a map with zeros put between its
+            # pixels, which no kernel multiplies.
+            zeros_between = prod(equation.params["lhs_dilation"])
+            total += 2 * prod(_shape(equation.outvars[0])) * per_output // zeros_between
+        elif name == "ffi_call" and equation.params["target_name"].startswith(native.TARGET):
+            total += 2 * native.multiplies(
+                equation.params["target_name"],
+                *map(_shape, equation.invars),
+                *map(_shape, equation.outvars),
+            )
         elif name == "scan":
             total += equation.params["length"] * sum(inner)
+        elif name == "shard_map":
+            total += equation.params["mesh"].size * sum(inner)
         elif name == "cond":
             total += max(inner)
         else:

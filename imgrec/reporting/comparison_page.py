@@ -224,6 +224,8 @@ def _cost(found: Numbers) -> Part:
             (f"of it {activity}", *(duration(run["seconds"].get(activity)) for run in runs))
             for activity in activities
         ),
+        ("of it in steps", *(percent(_step_share(run), digits=1) for run in runs)),
+        ("of the measured peak", *(percent(run["utilisation"], digits=1) for run in runs)),
         ("images/s while training", *(_rounded(run["images_per_second"]) for run in runs)),
         ("device", *(shown(run["device"]) for run in runs)),
         ("processor", *(shown(run["processor"]) for run in runs)),
@@ -232,10 +234,15 @@ def _cost(found: Numbers) -> Part:
     return Part(
         "cost",
         "Cost",
-        "Compute is counted by the compiler before it optimises; time depends on the machine and "
+        "Compute is that of matrix products and convolutions; time depends on the machine and "
         "on what else it did.",
         [Table(("", *(run["name"] for run in runs)), rows)],
     )
+
+
+def _step_share(run: Numbers) -> float | None:
+    total, steps = run["total_seconds"], run["seconds"].get("step")
+    return steps / total if total and steps is not None else None
 
 
 def _configuration(found: Numbers) -> Part:

@@ -74,6 +74,8 @@ def render(
     *,
     name: str,
     history: Sequence[Mapping[str, Any]] = (),
+    seconds: Mapping[str, float] | None = None,
+    cost: Mapping[str, Any] | None = None,
 ) -> Page:
     """The page.
 
@@ -82,10 +84,14 @@ def render(
       drawn: the sections' parts.
       name: of the run.
       history: lines of the run's `metrics.jsonl`.
+      seconds: `seconds.json` of the run.
+      cost: `cost.json` of it.
     """
     shown = [drawn[section] for section in _SECTIONS if section in drawn]
     if went := curves.history(history):
         shown.append(went)
+    if spent := curves.time_spent(seconds or {}, cost or {}):
+        shown.append(spent)
     missing = {name.replace("_", " "): why for name, why in numbers.get("missing", {}).items()}
     html = frame.render(
         title=f"{name} on {numbers['dataset']}, {numbers['split']}",
@@ -110,6 +116,15 @@ def history(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file of the run holds; nothing where it is not there or torn."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _about(numbers: Numbers) -> str:

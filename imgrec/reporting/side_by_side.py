@@ -66,7 +66,7 @@ def side_by_side(
     Returns:
       split;
       runs: {name, folder, fingerprint, seed, dataset, model, n (None without metrics), step,
-        parameters, flops, flops_per_step, images_per_second (median while training),
+        parameters, flops, flops_per_step, utilisation, images_per_second (median while training),
         total_seconds, seconds, device, processor, started, launches, git_revision, git_dirty,
         missing (sentences)} of each;
       measures: {path, title, share, higher_is_better, values, intervals (95 %, None where not
@@ -156,6 +156,7 @@ def _described(run: SavedRun, found: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": run.cost.get("parameters"),
         "flops": run.cost.get("flops"),
         "flops_per_step": run.cost.get("flops_per_step"),
+        "utilisation": (run.cost.get("utilisation") or {}).get("share"),
         "images_per_second": statistics.median(speeds) if speeds else None,
         "total_seconds": run.seconds.get("total"),
         "seconds": {name: spent for name, spent in run.seconds.items() if name != "total"},

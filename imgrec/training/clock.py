@@ -20,8 +20,11 @@ class Clock:
         try:
             yield
         finally:
-            spent = time.perf_counter() - begin
-            self._seconds[activity] = self._seconds.get(activity, 0.0) + spent
+            self.add(activity, time.perf_counter() - begin)
+
+    def add(self, activity: str, seconds: float) -> None:
+        """Accounts for what happened before this was asked."""
+        self._seconds[activity] = self._seconds.get(activity, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
         """Seconds by activity, with "other" and "total"."""

@@ -1,50 +1,100 @@
 """The dry run: what an experiment would do and cost, in seconds, with nothing trained."""
 
 import contextlib
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 from clu import parameter_overview
 from rich.console import Console
 
+from imgrec.errors import UserError
 from imgrec.reporting import plots
-from imgrec.training import resident
+from imgrec.training import fitting, memory
+from imgrec.training.memory import Need
 from imgrec.training.pictures import augmented_grid
 from imgrec.training.plan import Plan
 
 
-def report(plan: Plan, picture: Path, console: Console) -> None:
+def report(
+    plan: Plan,
+    picture: Path,
+    console: Console,
+    *,
+    limit: int | None = None,
+    simulated: bool = False,
+) -> None:
     """Prints data, parameters, FLOPs, memory and steps; writes a grid of augmented images.
 
     Args:
       plan: of the experiment.
       picture: PNG file to write.
       console: for people.
+      limit: bytes of memory that a device is to have; by default those of the devices here.
+      simulated: the devices are not those that the run is meant for, so theirs tell nothing.
     """
     c = plan.experiment
     console.print(parameter_table(plan), highlight=False)
-    with contextlib.closing(plan.feed()) as feed:
-        batch = next(feed)
-    flops = step_flops(plan, batch)
-    memory = memory_bytes(plan, batch)
+    need = memory.of_step(plan)
+    if limit is None and not simulated:
+        limit = memory.of_device(plan)
     for line in (
         *describe(plan),
-        f"FLOPs: {flops:.4g} a step, {flops / c.data.batch_size:.4g} an image "
-        "(forward, backward and update)",
-        "memory on each device, estimated: "
-        + ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in memory.items())
-        + f", total {sum(memory.values()) / 1e6:,.1f} MB",
+        f"FLOPs: {need.flops:.4g} a step, {need.flops / c.data.batch_size:.4g} an image "
+        "(forward and backward)",
+        f"memory on each device, by the compiler for {plan.mesh.devices.flat[0].platform}: {need}",
+        *fit(plan, need, limit),
     ):
         console.print(line, highlight=False)
-    grid = augmented_grid(plan, batch)
-    if jax.process_index() == 0:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        plots.save_png(grid, picture)
+    with contextlib.closing(plan.feed()) as feed:
+        batch = next(feed)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    plots.save_png(augmented_grid(plan, batch), picture)
     console.print(f"augmented images: {picture}", highlight=False)
     console.print("Nothing was trained.")
+
+
+def fit(plan: Plan, need: Need, limit: int | None) -> Iterator[str]:
+    """Whether a step fits into a device's memory; if not, what would make it fit, and how well.
+
+    Args:
+      plan: of the experiment.
+      need: of its step.
+      limit: bytes of a device; None where nobody knows.
+    """
+    if limit is None:
+        yield "  --memory_limit=40GB would say whether that fits"
+        return
+    size = memory.megabytes(limit)
+    if need.total <= limit:
+        yield f"  fits: {need.total / limit:.0%} of {size}"
+        return
+    yield f"  DOES NOT FIT into {size}. By the compiler's count these do:"
+    yield from advice(plan, need, limit)
+
+
+def advice(plan: Plan, need: Need, limit: int) -> Iterator[str]:
+    """One line for each change with which a step fits, as it is to be typed."""
+    found = fitting.remedies(plan, need, limit)
+    for remedy in found:
+        yield f"    {remedy.flags}: {memory.megabytes(remedy.need.total)}"
+    if not found:
+        yield (
+            "    none of batch, accumulation, remat and fsdp, nor all of them together; take a "
+            "smaller model or smaller images, or more devices"
+        )
+
+
+def simulate(devices: int) -> None:
+    """Makes this process believe in so many CPU devices; to be called before any is asked for.
+
+    Raises:
+      UserError: less than one.
+    """
+    if devices < 1:
+        raise UserError(f"--simulate={devices}: a dry run needs at least 1 device.")
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def describe(plan: Plan) -> list[str]:
@@ -75,50 +125,3 @@ def describe(plan: Plan) -> list[str]:
 def parameter_table(plan: Plan) -> str:
     """CLU's overview of the parameters: name, shape, size."""
     return parameter_overview.get_parameter_overview(plan.state.params, include_stats=False)
-
-
-def step_flops(plan: Plan, batch: Mapping[str, Any]) -> float:
-    """Floating-point operations of one step by XLA's own count, before optimisation."""
-    taught = None if plan.teacher is None else plan.teacher.variables
-    lowered = jax.jit(
-        lambda state, fed, teacher: plan.train_step(teacher)(state, plan.take(fed))
-    ).lower(plan.state, batch, taught)
-    analysis = lowered.cost_analysis()
-    return float((analysis or {}).get("flops", math.nan))
-
-
-def memory_bytes(plan: Plan, batch: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes each device needs: state as sharded, gradients, and what backward keeps.
-
-    The activations are the residuals of differentiation, an upper bound: XLA fuses some away.
-    """
-    state = _bytes_on_one_device(plan.state, plan.shardings)
-    gradients = _bytes_on_one_device(plan.state.params, plan.shardings.params)
-
-    def residuals(params: object, model_state: object, batch: Mapping[str, Any]) -> object:
-        key = jax.random.key(0)
-        prepared = plan.task.prepare(plan.take(batch), key)
-        _, backward, _ = jax.vjp(
-            lambda p: plan.task.loss(p, model_state, prepared, key), params, has_aux=True
-        )
-        return backward
-
-    kept = jax.eval_shape(residuals, plan.state.params, plan.state.model_state, batch)
-    shards = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"]
-    parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.state.params))
-    total = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
-    activations = max(0, total - parameters) // (shards * plan.experiment.train.accumulate)
-    found = {"state": state, "gradients": gradients, "activations": activations}
-    if plan.teacher is not None:
-        leaves = jax.tree.leaves(plan.teacher.variables)
-        found["teacher"] = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return found | {"training set": resident.nbytes(plan.dataset)} if plan.resident else found
-
-
-def _bytes_on_one_device(tree: object, shardings: object) -> int:
-    sizes = jax.tree.map(
-        lambda leaf, sharding: math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
-        tree,
-        shardings,
-    )
-    return sum(jax.tree.leaves(sizes))

@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from imgrec import config, models
-from imgrec.training import distributed, run_folder, writers
+from imgrec.training import distributed, profiling, run_folder, writers
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.clock import Clock
 from imgrec.training.evaluator import Evaluator
@@ -28,15 +28,25 @@ class Outcome:
     evaluated_step: int | None  # whose parameters the test split saw
     test: dict[str, Any] | None
     seconds: dict[str, float]  # of this launch, by activity
+    steps: int = 0  # that this launch made
 
 
-def train(plan: Plan, folder: Path, console: Console) -> Outcome:
+def train(
+    plan: Plan,
+    folder: Path,
+    console: Console,
+    *,
+    clock: Clock | None = None,
+    observe: profiling.Observer = profiling.ignore,
+) -> Outcome:
     """Runs the plan in its folder, from the newest checkpoint there if there is one.
 
     Args:
       plan: of the experiment.
       folder: opened by `run_folder.open_folder`.
       console: for people.
+      clock: of the launch, where it began before this; by default a new one.
+      observe: as said of `Observer`.
 
     Returns:
       The outcome; its test metrics are also in `evaluation/test/`.
@@ -44,23 +54,27 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
     Raises:
       DivergenceError: the loss or its gradient was not finite.
     """
-    c, clock, total = plan.experiment, Clock(), plan.total_steps
+    c, clock, total = plan.experiment, clock or Clock(), plan.total_steps
     # An exception is told to the other processes before anything is closed.
     with contextlib.ExitStack() as stack, distributed.failing_together():
         stop = stack.enter_context(distributed.stop_request())
         checkpoints = Checkpoints(folder, keep=c.checkpoint.keep)
         stack.enter_context(checkpoints)
-        evaluator, feed = Evaluator(plan), plan.feed()
-        stack.callback(feed.close)
-
-        step = checkpoints.latest_step or 0
+        step = began = checkpoints.latest_step or 0
+        with clock("start-up"):
+            evaluator, feed = Evaluator(plan), plan.feed()
+            stack.callback(feed.close)
+            if step:
+                state, saved_window = checkpoints.restore(plan.state, plan.shardings, feed)
+            else:
+                state, saved_window = plan.initial_state(), []
         if step:
-            state, saved_window = checkpoints.restore(plan.state, plan.shardings, feed)
             console.print(f"Resumed {folder} at step {step} of {total}.")
-        else:
-            state, saved_window = plan.initial_state(), []
         window = MetricWindow(saved_window)
-        writer, missing = writers.create(folder, resume_step=step, tensorboard=c.log.tensorboard)
+        with clock("start-up"):  # TensorBoard's writer has much to import
+            writer, missing = writers.create(
+                folder, resume_step=step, tensorboard=c.log.tensorboard
+            )
         stack.callback(writer.close)
         if missing:
             console.print(missing)
@@ -75,14 +89,16 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
             parameters = models.count_parameters({"params": plan.state.params})
             run_folder.write_cost(folder, cost, total, parameters)
         if step == 0:
-            writer.write_hparams(config.flatten(config.to_dict(c)))
-            if c.log.tensorboard:
-                writer.write_images(0, {"augmented": augmented_grid(plan, batch)[None]})
+            with clock("start-up"):
+                writer.write_hparams(config.flatten(config.to_dict(c)))
+                if c.log.tensorboard:
+                    writer.write_images(0, {"augmented": augmented_grid(plan, batch)[None]})
 
         progress = stack.enter_context(TrainProgress(console, total_steps=total, done=step))
         in_flight, logged_at = None, 0.0
         stopping = stop.reached(step)
         while step < total and not stopping:
+            observe(step, in_flight)
             with jax.transfer_guard("disallow"):
                 with clock("data wait"):
                     batch = feed.take_steps(steps := plan.steps_from(step))
@@ -120,6 +136,7 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
                 with clock("checkpoint"), checkpoints.named_in_divergence():
                     checkpoints.save(step, state, feed, window.fetch(step))
 
+        observe(step, in_flight)
         with clock("checkpoint"):
             checkpoints.wait()
         chosen, test = None, None
@@ -128,4 +145,4 @@ def train(plan: Plan, folder: Path, console: Console) -> Outcome:
                 chosen, variables = evaluator.choose(state, step, checkpoints)
                 test = evaluator.test(variables, chosen, folder, writer)
         seconds = run_folder.add_seconds(folder, clock.seconds())
-        return Outcome(step, None if test else stop.received, chosen, test, seconds)
+        return Outcome(step, None if test else stop.received, chosen, test, seconds, step - began)

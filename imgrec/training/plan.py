@@ -20,6 +20,8 @@ from imgrec import augment, data, durations, models, randomness, validation
 from imgrec.config import Experiment
 from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
+from imgrec.models import attention, rematerialisation
+from imgrec.native import convolution as native
 from imgrec.tasks import Task
 from imgrec.tasks.classification import Classification
 from imgrec.training import (
@@ -36,6 +38,7 @@ from imgrec.training import (
     teachers,
     tensor_parallel,
     weights,
+    xla,
 )
 from imgrec.training import mesh as meshes
 from imgrec.training.feed import DeviceFeed
@@ -118,12 +121,13 @@ class Plan:
             ema=c.train.ema,
             starts=self.starts,
             norm_devices=self.mesh if c.train.bn_sync == "per_device" else None,
+            shardings=self.shardings.params,
         )
 
     def compile_step(
         self, state: TrainState, batch: Mapping[str, Any], steps: int = 1
-    ) -> tuple[step.TrainStep, Mapping[str, float] | None]:
-        """The step compiled for exactly these shapes, and XLA's count of its cost.
+    ) -> tuple[step.TrainStep, Mapping[str, float]]:
+        """The step compiled for exactly these shapes, and its cost: {"flops": of one step}.
 
         It is compiled ahead of time, so that a second trace cannot happen unnoticed: other
         shapes are an error. The state passed to it is donated. With `steps` above 1 it takes
@@ -143,8 +147,21 @@ class Plan:
             )
 
         jitted = jax.jit(run, donate_argnums=1, out_shardings=(self.shardings, None))
-        lowered = jitted.lower(taught, state, batch)
-        return functools.partial(lowered.compile(), taught), lowered.cost_analysis()
+        with native.used(self.native_convolutions):
+            traced = jitted.trace(taught, state, batch)
+        cost = {"flops": models.cost.operations(traced.jaxpr.jaxpr) / steps}
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        # What `gathering` gathers a second time is a recomputation too.
+        remat = self.task.remat if self.mesh.shape["fsdp"] == 1 else "blocks"
+        options = rematerialisation.compiler_options(remat, on_cpu=on_cpu)
+        program = traced.lower().compile(compiler_options=options)
+        return functools.partial(program, taught), cost
+
+    @property
+    def native_convolutions(self) -> bool:
+        """Whether the step has its convolutions from the C++ kernels."""
+        alone = self.mesh.devices.size == 1 and self.mesh.devices.flat[0].platform == "cpu"
+        return alone and xla.native_convolutions(self.experiment)[0]
 
     def feed(self) -> DeviceFeed | ResidentFeed:
         """The training stream from its start, on the mesh; `take` makes batches of it."""
@@ -209,6 +226,12 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
     c = experiment = resolving.resolve(experiment)
     mesh = meshes.create(c.mesh)
     meshes.check_batch(mesh, c.data.batch_size, c.train.accumulate, "data.batch_size")
+    if c.train.cpu_convolutions == "native" and mesh.devices.size > 1:
+        raise UserError(
+            "config.train.cpu_convolutions='native' computes on one device, and the mesh has "
+            f"{mesh.devices.size}. Set --config.train.cpu_convolutions=auto, or one device by "
+            "--config.mesh.data=1."
+        )
     eval_batch_size = c.eval.batch_size or c.data.batch_size
     meshes.check_batch(mesh, eval_batch_size, 1, "eval.batch_size")
 
@@ -231,7 +254,10 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
         mean=tuple(mean),
         std=tuple(std),
         label_smoothing=c.train.label_smoothing,
+        remat=c.train.remat,
     )
+    attention.check(task.module)
+    rematerialisation.check(task.module, c.train.remat, info.image_shape, c.model.name)
 
     size = {"batch_size": c.data.batch_size, "examples": len(dataset.sampling)}
     total_steps = durations.parse(c.train.duration).steps(**size)

@@ -89,7 +89,7 @@ def write_cost(
 ) -> None:
     """Writes `cost.json`: parameters, and FLOPs of a step and of the run.
 
-    FLOPs are XLA's count before optimisation.
+    FLOPs are those of matrix products and convolutions, as `models.cost.operations` counts.
     """
     if jax.process_index():
         return

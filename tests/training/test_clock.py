@@ -39,3 +39,12 @@ def test_an_activity_that_fails_took_its_time_too(now):
         now[0] += 4.0
         raise ValueError("bad")
     assert clock["evaluation"] == 4.0
+
+
+def test_what_happened_before_is_accounted_for_too(now):
+    clock = Clock()
+    now[0] += 3.0
+    clock.add("start-up", 2.0)
+    with clock("start-up"):
+        now[0] += 1.0
+    assert clock.seconds() == {"start-up": 3.0, "other": 1.0, "total": 4.0}

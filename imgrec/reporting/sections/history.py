@@ -5,7 +5,8 @@ from typing import Any
 
 from imgrec.reporting import charts
 from imgrec.reporting.charts import Line
-from imgrec.reporting.parts import Part, Picture
+from imgrec.reporting.parts import Part, Picture, Table, Text
+from imgrec.reporting.units import duration, percent, quantity
 
 _MOST_POINTS = 300
 _NAMES = {"train": "training", "validation": "validation", "validation_ema": "validation, averaged"}
@@ -42,6 +43,39 @@ def history(lines: Sequence[Mapping[str, Any]]) -> Part | None:
     if not items:
         return None
     return Part("history", "Learning curves", "How training went.", items)
+
+
+def time_spent(seconds: Mapping[str, float], cost: Mapping[str, Any]) -> Part | None:
+    """Where a run's wall time went, and how much of the device its steps used.
+
+    Args:
+      seconds: `seconds.json`, by activity and in "total"; without it there is nothing to tell.
+      cost: `cost.json`, whose "utilisation" is told where it has one.
+    """
+    total = seconds.get("total")
+    if not total:
+        return None
+    spent = sorted(((s, name) for name, s in seconds.items() if name != "total"), reverse=True)
+    rows = [(name, duration(s), percent(s / total, digits=1)) for s, name in spent]
+    items: list[Any] = [
+        Table(("activity", "time", "share"), [*rows, ("in all", duration(total), "")])
+    ]
+    if used := cost.get("utilisation"):
+        rate, peak = used["flops_per_second"], used["peak_flops_per_second"]
+        items.append(
+            Text(
+                f"While training, the latest launch did {quantity(rate, 'FLOP')}/s of matrix "
+                f"products and convolutions: {percent(used['share'], digits=1)} of "
+                f"{quantity(peak, 'FLOP')}/s ({used['peak']})."
+            )
+        )
+    return Part(
+        "time",
+        "Where the time went",
+        "The wall time of all launches by activity. Only steps bring a model forward; the rest is "
+        "what a run pays for them.",
+        items,
+    )
 
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[Any]]:
