@@ -24,11 +24,6 @@ from imgrec.models.registry import ImageShape
 Remat = Literal["none", "blocks", "dots"]
 """Recompute nothing; all that is inside of blocks; or that without the products with weights."""
 
-COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""For programs with recomputed blocks on a CPU, where XLA takes the barriers before them away
-and then finds that everything was computed already, so that all of it is remembered after all.
-"""
-
 _BLOCK = re.compile(r"(stage\d+_)?(block|layer|group)s?\d*")
 
 
@@ -88,6 +83,16 @@ def rematerialised(remat: str) -> Iterator[None]:
 
     with nn.intercept_methods(intercept):
         yield
+
+
+def compiler_options(remat: str, *, on_cpu: bool) -> dict[str, str] | None:
+    """What the compiler of a program with recomputed blocks has to be told.
+
+    On a CPU, XLA takes the barriers before them away, finds that all was computed already, and
+    remembers it after all.
+    """
+    kept = remat != "none" and on_cpu
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if kept else None
 
 
 def _products_with_weights(primitive: Any, *_: Any, **params: Any) -> bool:

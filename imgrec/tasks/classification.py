@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, UInt8
 
 from imgrec import augment, models, randomness
+from imgrec.models.rematerialisation import rematerialised
 from imgrec.tasks import Batch, Variables
 
 
@@ -25,6 +26,8 @@ class Classification:
       mean, std: of the normalisation, per channel on the scale [0, 1].
       label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016,
         section 7).
+      remat: what of the network is computed again in the backward pass; see
+        `imgrec.models.rematerialisation`.
     """
 
     module: nn.Module
@@ -33,6 +36,7 @@ class Classification:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_smoothing: float = 0.0
+    remat: str = "none"
 
     def init(
         self,
@@ -71,13 +75,14 @@ class Classification:
         self, params: Any, model_state: Any, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, "batch classes"], Any]:
         """(logits, new model_state) of a prepared batch, in training mode."""
-        logits, new_state = self.module.apply(
-            {"params": params, **model_state},
-            batch["image"],
-            train=True,
-            mutable=list(model_state),
-            rngs={"dropout": randomness.named(key, "dropout")},
-        )
+        with rematerialised(self.remat):
+            logits, new_state = self.module.apply(
+                {"params": params, **model_state},
+                batch["image"],
+                train=True,
+                mutable=list(model_state),
+                rngs={"dropout": randomness.named(key, "dropout")},
+            )
         return logits, dict(new_state)
 
     def scores(

@@ -71,14 +71,20 @@ def _limit(mesh: Mesh) -> float:
     if "bytes_limit" in memory:
         return _SHARE * memory["bytes_limit"]
     # The devices of a simulated mesh share the host's memory.
-    return _HOST_MEMORY_SHARE * _host_memory() / len(mesh.local_devices)
+    return _HOST_MEMORY_SHARE * host_memory() / len(mesh.local_devices)
 
 
-def _host_memory() -> int:
+def host_memory() -> int:
+    """Bytes of this machine's memory."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 8 * 2**30
+
+
+def epochs_held(batch_size: int, steps: int, epoch_length: int) -> int:
+    """Most epochs that the slots of one call of so many steps can touch."""
+    return -(-batch_size * steps // epoch_length) + 1
 
 
 class ResidentFeed:
@@ -106,8 +112,7 @@ class ResidentFeed:
         self._orders = Orders(dataset.sampling, seed)
         self._epoch_length = len(dataset.sampling)
         self._batch_size = batch_size
-        # As many epochs as the slots of one call can touch.
-        self._epochs_held = -(-batch_size * steps_per_call // self._epoch_length) + 1
+        self._epochs_held = epochs_held(batch_size, steps_per_call, self._epoch_length)
         self._next = 0
         self._epoch = -1
         self._order: jax.Array | None = None

@@ -12,7 +12,7 @@ from imgrec import models
 from imgrec.config import ModelConfig
 from imgrec.errors import UserError
 from imgrec.models import rematerialisation
-from imgrec.models.rematerialisation import COMPILER_OPTIONS, rematerialised
+from imgrec.models.rematerialisation import compiler_options, rematerialised
 
 DROPPING = {"stochastic_depth": 0.3}
 CASES = {
@@ -51,7 +51,7 @@ def trained(name, remat):
 
     with rematerialised(remat):
         traced = jax.jit(jax.value_and_grad(loss, has_aux=True)).trace(params, rest)
-    options = COMPILER_OPTIONS if remat != "none" else None
+    options = compiler_options(remat, on_cpu=True)
     compiled = traced.lower().compile(compiler_options=options)
     return compiled(params, rest), compiled.memory_analysis().temp_size_in_bytes, str(traced.jaxpr)
 
