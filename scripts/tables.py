@@ -73,7 +73,8 @@ def _accuracy_row(name: str, r: dict[str, Any]) -> str:
 
 def _other_row(r: dict[str, Any]) -> str:
     value = r.get("median", r.get("mean", r["values"][0]))
-    return f"| {r['claim']} | {r['metric']} {value:.4g} | {r['target']:g} | `{r['command']}` |"
+    asked = "–" if r["target"] is None else f"{r['target']:g}"
+    return f"| {r['claim']} | {r['metric']} {value:.4g} | {asked} | `{r['command']}` |"
 
 
 def _few_images_table(r: dict[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ smoothing or averages; SGD with momentum; one batch of random images that stays 
 import contextlib
 import dataclasses
 import os
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -61,6 +62,7 @@ def measure(
     rounds: int,
     seconds: float = 1.0,
     torch_python: str = sys.executable,
+    told: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Seconds a step of ours and of the peers, interleaved, and how they compare.
 
@@ -70,6 +72,7 @@ def measure(
       rounds: turns that each contestant has.
       seconds: of a turn.
       torch_python: the interpreter that has PyTorch.
+      told: is given a line a round.
 
     Raises:
       UserError: no peer of this network is written, or a framework is not installed.
@@ -89,7 +92,7 @@ def measure(
                     f"the networks differ: {ours.facts['parameters']} parameters here, and "
                     f"{theirs} in {name}"
                 )
-        spent = workers.take_turns(started, rounds=rounds, seconds=seconds)
+        spent = workers.take_turns(started, rounds=rounds, seconds=seconds, told=told)
         facts = {name: worker.facts for name, worker in started.items()}
     size = experiment.data.batch_size
     times = {name: [s.wall for s in found] for name, found in spent.items()}
@@ -99,8 +102,7 @@ def measure(
         | {"cpu": cpu[name] / cpu["imgrec"]}
         for name in against
     }
-    return {
-        "what": "step",
+    found = {
         "model": experiment.model.name,
         "batch_size": size,
         "dtype": experiment.train.compute_dtype,
@@ -110,10 +112,11 @@ def measure(
         "images_per_second": {name: size / min(found) for name, found in times.items()},
         "contestants": facts,
     }
+    return _claimed(found)
 
 
-def as_result(found: dict[str, Any]) -> dict[str, Any]:
-    """What was measured in the form of a result file: beside PyTorch where it ran."""
+def _claimed(found: dict[str, Any]) -> dict[str, Any]:
+    """What was measured in the form of a result file: beside the first peer, where one ran."""
     said = f"training step of {found['model']}, batch {found['batch_size']}, {found['dtype']}"
     peer = next(iter(found["ratios"]), None)
     if peer is None:
@@ -122,7 +125,8 @@ def as_result(found: dict[str, Any]) -> dict[str, Any]:
             "claim": f"{said}: images/s",
             "metric": "images/s",
             "values": rates,
-            "target": 0.0,
+            "median": statistics.median(rates),
+            "target": None,
             "reached": True,
             "n": len(rates),
             **found,

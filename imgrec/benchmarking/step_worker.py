@@ -12,7 +12,7 @@ import jax
 
 from imgrec import config, models
 from imgrec.benchmarking import synthetic, workers
-from imgrec.training import xla
+from imgrec.training import compilation_cache, xla
 from imgrec.training.plan import plan
 
 
@@ -20,6 +20,7 @@ def prepare(task: Mapping[str, Any]) -> tuple[workers.Run, Mapping[str, Any]]:
     """The contestant; the task is an experiment as `config.to_dict` writes it."""
     experiment = config.from_dict(task)
     said = xla.configure(experiment)
+    compilation_cache.configure()
     batch_size = experiment.data.batch_size
     planned = plan(experiment, synthetic.dataset(experiment.data, batch_size))
     feed = planned.feed()
@@ -36,7 +37,8 @@ def prepare(task: Mapping[str, Any]) -> tuple[workers.Run, Mapping[str, Any]]:
 
     return run, {
         "parameters": models.count_parameters({"params": planned.state.params}),
-        "flops": (cost or {}).get("flops"),
+        "flops": cost["flops"],
+        "devices": planned.mesh.devices.size,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
