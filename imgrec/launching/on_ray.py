@@ -5,6 +5,7 @@ goes on from what the run saved.
 """
 
 import importlib.util
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,22 +42,32 @@ def launch(
     import ray
 
     wanted = {name: value for name, value in options.items() if name != "address"}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(address=options.get("address"), ignore_reinit_error=True, log_to_driver=False)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would leave at once
     said(f"Ray has {_listed(ray.cluster_resources())}; each run takes {_listed(wanted or _ONE)}")
-    task = ray.remote(max_retries=_RETRIES, **(wanted or _ONE))(execute)
+    task = ray.remote(max_retries=_RETRIES, **(wanted or _ONE))(_task)
     waiting = {task.remote(run, logs / f"{run.name}.log"): run for run in runs}
     try:
         while waiting:
             (reference,), _ = ray.wait(list(waiting), num_returns=1)
             yield _outcome(waiting.pop(reference), reference)
     except (KeyboardInterrupt, GeneratorExit):
+        said(f"{len(waiting)} runs asked to save and stop; a second Ctrl-C does not wait for that")
         for reference in waiting:
-            ray.cancel(reference)  # raises KeyboardInterrupt in `execute`
+            ray.cancel(reference)  # raises KeyboardInterrupt in `_task`
         ray.wait(list(waiting), num_returns=len(waiting))
         raise
 
 
 _ONE = {"num_cpus": 1}
+
+
+def _task(run: Run, log: Path) -> Outcome:
+    """`execute` in a worker of Ray."""
+    # `ray.cancel` interrupts, which workers do not notice whose driver was started with `&`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return execute(run, log)
 
 
 def _outcome(run: Run, reference: Any) -> Outcome:
@@ -69,5 +80,5 @@ def _outcome(run: Run, reference: Any) -> Outcome:
 
 
 def _listed(resources: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in resources.items() if ":" not in name}
+    shown = {name: n for name, n in resources.items() if "memory" not in name and ":" not in name}
     return ", ".join(f"{value:g} {name}" for name, value in sorted(shown.items()))

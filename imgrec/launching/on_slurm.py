@@ -10,6 +10,7 @@ import getpass
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ class Task:
 
         if self._launch is not None:
             self._launch.stop()
+        # `scontrol requeue`, which follows, is among the processes that requeueing ends.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return DelayedSubmission(Task(), run, log)
 
     def _started(self, launch: Launch) -> None:
@@ -90,30 +93,42 @@ def launch(
         submitted = _submit(fresh, logs, options)
         said(f"submitted {len(submitted)} to SLURM: {_listed(submitted)}")
         waiting |= submitted
-    by_name = {run.name: run for run in runs}
+    try:
+        yield from _outcomes({run.name: run for run in runs}, waiting)
+    except KeyboardInterrupt:
+        ids = " ".join(sorted({job.job_id.split("_")[0] for job in waiting.values()}))
+        said(f"SLURM goes on with them: the same command waits again; scancel {ids} ends them.")
+        raise
+
+
+def _outcomes(runs: Mapping[str, Run], waiting: dict[str, Any]) -> Iterator[Outcome]:
+    """Outcomes as jobs end; `waiting` keeps those that have not.
+
+    Args:
+      runs: by name.
+      waiting: jobs by the run's name.
+    """
     missing: set[str] = set()
     while waiting:
         queued = _queued()
         for name, job in list(waiting.items()):
-            if job.paths.result_pickle.exists():
+            outcome = _outcome(runs[name], job)
+            # A task that is ended while it requeues itself may leave an error, and runs again.
+            again = queued is not None and job.job_id in queued
+            if outcome is not None and not (outcome.exit_code is None and again):
                 del waiting[name]
-                yield _outcome(by_name[name], job)
-            elif queued is not None and job.job_id not in queued:
+                yield outcome
+            elif queued is not None and not again:
                 # Not in the queue twice in a row: a result may take a while to show on a shared
                 # file system.
                 if name in missing:
                     del waiting[name]
-                    yield _lost(by_name[name], job)
+                    yield _lost(runs[name], job)
                 missing.add(name)
             else:
                 missing.discard(name)
         if waiting:
-            try:
-                time.sleep(_POLL_SECONDS)
-            except KeyboardInterrupt:
-                ids = " ".join(sorted({job.job_id.split("_")[0] for job in waiting.values()}))
-                said(f"SLURM goes on with them: the same command waits again; scancel {ids} ends.")
-                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def _submit(runs: Sequence[Run], logs: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +198,10 @@ def _queued() -> set[str] | None:
     return set(done.stdout.split())
 
 
-def _outcome(run: Run, job: Any) -> Outcome:
+def _outcome(run: Run, job: Any) -> Outcome | None:
+    """What the job's task left behind, None where that is nothing yet."""
+    if not job.paths.result_pickle.exists():
+        return None
     try:
         return job.result()
     except Exception as error:  # whatever the task met outside of the run itself

@@ -17,6 +17,7 @@ from pathlib import Path
 EXIT_DONE = 0
 EXIT_STOPPED = 75  # as of imgrec.main: everything is saved, and the same command goes on
 
+_POLL_SECONDS = 0.1
 _LAST_LINES = 12
 _LAST_BYTES = 20_000
 
@@ -154,7 +155,9 @@ class Launch:
 
     def wait(self) -> Outcome:
         """Waits for its end."""
-        code = self._process.wait()
+        # Not in the kernel, where an interrupt that Ray makes would not be noticed.
+        while (code := self._process.poll()) is None:
+            time.sleep(_POLL_SECONDS)
         seconds = time.monotonic() - self._started
         failed = code not in (EXIT_DONE, EXIT_STOPPED)
         error = self._last_lines() if failed else ""
