@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from imgrec import cli, main
 from imgrec.errors import UserError
+from imgrec.training import loop
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -80,6 +83,42 @@ def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
         assert part in printed
     assert not (tmp_path / "run").exists()
     assert (tmp_path / "run.dry_run.png").stat().st_size > 1000
+
+
+def test_a_dry_run_plans_for_devices_that_are_not_here(run, tmp_path):
+    command = [sys.executable, "-m", "imgrec.main", f"--config={tmp_path / 'tiny.py'}"]
+    command += ["--dry_run", "--simulate=2", "--memory_limit=1MB", "--config.mesh.data=2"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "devices: 2 cpu (data 2 x fsdp 1 x tensor 1)" in said
+    assert "DOES NOT FIT into 1.0 MB. By the compiler's count these do:" in said
+    assert "--config." in said.partition("these do:")[2]
+
+
+@pytest.mark.parametrize("flag", ["--simulate=2", "--memory_limit=1GB"])
+def test_planning_is_for_dry_runs(run, flag):
+    with pytest.raises(UserError, match="is for planning; add --dry_run"):
+        run(flag)
+
+
+def test_a_device_without_memory_ends_the_run_and_loses_nothing(run, tmp_path, capsys, monkeypatch):
+    """The error is a real one: of an allocation that no machine could make."""
+    real = loop.MetricWindow.add
+    calls = []
+
+    def add(window, metrics, steps):
+        calls.append(steps)
+        if len(calls) == 3:
+            jax.jit(lambda: jnp.zeros(2**46, jnp.uint8))()
+        real(window, metrics, steps)
+
+    monkeypatch.setattr(loop.MetricWindow, "add", add)
+    assert run("--config.checkpoint.every=1st") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: a device has no memory left (RESOURCE_EXHAUSTED")
+    assert "--config.train.remat=" in error
+    remedy = error.partition("--config.train.")[2].partition(":")[0]
+    assert run(f"--config.train.{remedy}", "--allow_config_change") == 0
+    assert "Resumed" in capsys.readouterr().out
 
 
 def test_another_configuration_names_the_fields_and_loses_nothing(run, tmp_path, capsys):

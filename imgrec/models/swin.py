@@ -165,6 +165,7 @@ class WindowAttention(nn.Module):
             windows.reshape(-1, side * side, channels),
             self._bias(channels // _HEAD_WIDTH, shifts, size),
         )
+        assert attention is not None  # kept unless somebody says not to
         y = _joined(y.reshape(windows.shape), size, side)
         y = jnp.roll(y, shifts, axis=(1, 2))
         return y[:, :height, :width], attention.reshape(batch, -1, *attention.shape[1:])

@@ -62,14 +62,14 @@ def remedies(
         most = c.data.batch_size // shards
         parts = _doublings(c.train.accumulate, most)
         return _first_that_fits(
-            [beside | {"train.accumulate": n} for n in parts if most % n == 0], now, limit, tried
+            [{**beside, "train.accumulate": n} for n in parts if most % n == 0], now, limit, tried
         )
 
     def smaller(beside: Changes, now: Need) -> Remedy | None:
         unit = shards * c.train.accumulate
         halves = [c.data.batch_size // 2**k for k in range(1, 20)]
         return _first_that_fits(
-            [beside | {"data.batch_size": n} for n in halves if n and n % unit == 0],
+            [{**beside, "data.batch_size": n} for n in halves if n and n % unit == 0],
             now,
             limit,
             tried,

@@ -83,7 +83,7 @@ def create(
     if config.layer_decay != 1:
         by_depth = layer_multipliers(config.layer_decay, layers, names)
         multipliers = [
-            m * (d if np.ndim(d) == 0 else d.reshape(-1, *(1,) * (leaf.ndim - 1)))
+            m * (d.reshape(-1, *(1,) * (leaf.ndim - 1)) if isinstance(d, np.ndarray) else d)
             for m, d, leaf in zip(multipliers, by_depth, jax.tree.leaves(params), strict=True)
         ]
     starts = freezing.starts(config, names, layers, unfreeze_every)

@@ -1,48 +1,28 @@
-"""What the dry run says is what the compiler and the run find (its output: test_main.py)."""
+"""What the dry run says of an experiment (its output: test_main.py; of memory: test_memory.py)."""
 
 import pytest
 
 from imgrec import models
-from imgrec.training import dry_run
+from imgrec.errors import UserError
+from imgrec.training import dry_run, memory
 from imgrec.training.plan import plan
-
-
-def test_memory_on_each_device_falls_with_sharding(tiny):
-    one = plan(tiny)
-    alone = dry_run.memory_bytes(one, next(one.feed()))
-    assert alone["state"] == one.state_bytes
-    tiny.mesh.data, tiny.mesh.fsdp = 1, 8
-    eight = plan(tiny)
-    shared = dry_run.memory_bytes(eight, next(eight.feed()))
-    assert shared["activations"] == pytest.approx(alone["activations"] / 8, rel=0.05)
-    assert shared["gradients"] < alone["gradients"] / 4
-    assert shared["state"] < alone["state"] / 4
-
-
-def test_the_estimate_is_of_the_size_that_the_compiler_finds(tiny):
-    planned = plan(tiny)
-    batch = next(planned.feed())
-    estimate = dry_run.memory_bytes(planned, batch)
-    step, _ = planned.compile_step(planned.state, batch)
-    found = step.func.memory_analysis()
-    assert estimate["state"] + estimate["training set"] == pytest.approx(
-        found.argument_size_in_bytes, rel=0.05
-    )
-    peak = found.temp_size_in_bytes
-    assert 0.3 * peak < estimate["activations"] + estimate["gradients"] < 3 * peak
 
 
 def test_flops_are_three_times_the_forward_pass(tiny):
     """Backward costs twice forward, but for the first layer, which needs no input gradient."""
     planned = plan(tiny)
-    flops = dry_run.step_flops(planned, next(planned.feed()))
+    flops = memory.of_step(planned).flops
     forward = 32 * models.flops(planned.task.module, (8, 8, 1))
     stem = 32 * 2 * 64 * 9 * 16  # 3x3 weights from 1 channel to 16 at each of 64 pixels
     assert flops == pytest.approx(3 * forward - stem, rel=1e-6)
     # The compiler's own count sees only one part of a batch that is cut into several.
     tiny.train.accumulate = 4
-    parts = plan(tiny)
-    assert dry_run.step_flops(parts, next(parts.feed())) == pytest.approx(flops, rel=1e-6)
+    assert memory.of_step(plan(tiny)).flops == pytest.approx(flops, rel=1e-6)
+
+
+def test_devices_that_are_not_here_can_be_none(tiny):
+    with pytest.raises(UserError, match=r"--simulate=-1: a dry run needs at least 1 device"):
+        dry_run.simulate(-1)
 
 
 def test_the_description_names_data_steps_and_devices(tiny):

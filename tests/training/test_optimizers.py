@@ -433,3 +433,34 @@ def test_thawing_beside_frozen_layers_and_clipping():
     assert not np.array_equal(after["hidden"]["kernel"], params["hidden"]["kernel"])
     names = rules.names(jax.eval_shape(optimizer.init, params))
     assert not any(name.endswith("stem/kernel") for name in names)
+
+
+MOMENTA = {"sgd": "trace", "adamw": "mu", "lamb": "mu", "lion": "mu", "muon": "mu"}
+
+
+@EVERY_OPTIMIZER
+def test_momentum_can_have_half_the_bytes(name):
+    """It alone: Adam's second moment and the steps themselves stay in float32."""
+    params = tree(0)
+    half = create(name, params, state_dtype="bfloat16")
+    state = jax.eval_shape(half.init, params)
+    momenta = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if leaf.shape and MOMENTA[name] in rules.name_of(path).split("/"):
+            assert leaf.dtype == jnp.bfloat16
+            momenta += leaf.size
+        else:
+            assert leaf.dtype in (jnp.float32, jnp.int32)
+    assert momenta == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@EVERY_OPTIMIZER
+def test_momentum_in_half_the_bytes_goes_nearly_the_same_way(name):
+    params, grads = tree(0), [tree(seed) for seed in range(1, 5)]
+    half = trajectory(create(name, params, state_dtype="bfloat16"), params, grads)[-1]
+    whole = trajectory(create(name, params), params, grads)[-1]
+    for found, wanted, start in zip(*map(jax.tree.leaves, (half, whole, params)), strict=True):
+        assert found.dtype == np.float32
+        moved = np.abs(wanted - start).mean()
+        # Signs, as Lion takes them, turn where the momentum is next to nothing.
+        assert np.abs(found - wanted).mean() < (0.1 if name in ("lion", "muon") else 0.02) * moved

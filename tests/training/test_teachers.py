@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from imgrec.errors import UserError
-from imgrec.training import dry_run, loop, rules, run_folder
+from imgrec.training import loop, memory, rules, run_folder
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.plan import plan
 
@@ -61,10 +61,8 @@ def test_its_variables_are_arguments_of_the_program(tiny, teacher):
     alone, _ = sizes(plan(tiny))
     count = len(jax.tree.leaves(planned.teacher.variables))
     assert with_teacher == alone + count
-    batch = sizes(planned)[1]
-    assert dry_run.step_flops(planned, batch) > 0
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(planned.teacher.variables))
-    assert dry_run.memory_bytes(planned, batch)["teacher"] == held
+    assert memory.of_step(planned).data == memory.of_step(plan(tiny)).data + held
 
 
 def sizes(planned):
