@@ -247,11 +247,14 @@ def minimum_of_fsdp(planned: Plan) -> tuple[dict[str, int], str]:
     cut = sum(
         not sharding.is_fully_replicated for sharding in jax.tree.leaves(planned.shardings.params)
     )
-    return {"all-gather": cut, "all-reduce": cut + 1, "collective-permute": 2}, (
-        f"each of {cut} arrays that are cut is gathered once and its gradient summed once (on "
-        "CPUs XLA sums in full and keeps a part; GPUs and TPUs reduce and scatter); the norm of "
-        "all gradients comes after them; mixup's partner is the next image of the batch, so that "
-        "one image and one target pass from device to device"
+    needed = {"all-gather": 2 * cut - 1, "reduce-scatter": cut, "all-reduce": 1}
+    return {**needed, "collective-permute": 2}, (
+        f"each of {cut} arrays that are cut is gathered for the forward and again for the backward "
+        "pass, but for the patch embedding, as images need no gradient; the gradient of each is "
+        "summed and scattered once; the gradients of vectors, which are whole everywhere, the "
+        "squares of the others for the norm and the metrics can be summed together, of which XLA "
+        "makes a second message from 256 arrays on; mixup's partner is the next image of the "
+        "batch, so that one image and one target pass from device to device"
     )
 
 
