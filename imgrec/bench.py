@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _checked(given: flags.FlagValues) -> list[str]:
+def _checked(given: Any) -> list[str]:
     """What is to be measured, in the order in which it can be."""
     for what in given.what:
         if what not in (*WHATS, "all"):

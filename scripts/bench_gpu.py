@@ -73,9 +73,7 @@ def main() -> int:
     # Only now, since the steps ran in processes of their own and had the device to themselves.
     platform = jax.default_backend()
     peak = goodput.measured_peak(arguments.dtype)
-    print(
-        f"peak, by one big {arguments.dtype} matrix product on one device: {peak / 1e12:.4g} TFLOP/s"
-    )
+    print(f"peak, by a big {arguments.dtype} product on one device: {peak / 1e12:.4g} TFLOP/s")
     for name, result in found.items():
         ours = result["contestants"]["imgrec"]
         rate = ours["flops"] / (min(result["milliseconds"]["imgrec"]) / 1e3)
@@ -120,9 +118,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict:
 def print_beside(name: str, result: dict) -> None:
     """Ours, and what others say of theirs."""
     for contestant, rate in result["images_per_second"].items():
-        facts = result["contestants"][contestant]
+        device = result["contestants"][contestant]["device"]
         print(
-            f"{name}, batch {result['batch_size']}, {contestant} on {facts['device']}: {rate:,.1f} images/s"
+            f"{name}, batch {result['batch_size']}, {contestant} on {device}: {rate:,.1f} images/s"
         )
     for theirs in NETWORKS[name][1]:
         print(

@@ -147,7 +147,7 @@ def bare(experiment: Experiment) -> Experiment:
     """The experiment with its network, batch, precision and mesh, and all else plain."""
     experiment = resolving.resolve(experiment)
     module = models.create(experiment.model, 10)
-    still = {rate: 0.0 for rate in _RATES if hasattr(module, rate)}
+    still = {rate: 0.0 for rate in _RATES if getattr(module, rate, 0.0)}
     options = ConfigDict({**experiment.model.options, **still})
     return dataclasses.replace(
         experiment,
