@@ -21,8 +21,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: venv
 	$(BIN)/python -m imgrec.main --config=configs/digits_lenet.py
 
+# Files side by side, as many as there are cores, up to four (each takes about 3 GB). One test alone:
+# .venv/bin/python -m pytest tests/test_main.py -k NAME
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 # Format, lint and types; `make check test` is all that a change has to pass.
 check: venv
