@@ -185,7 +185,8 @@ class TrainConfig:
     compute_dtype: str = "float32"  # or "bfloat16"; parameters stay float32
     bn_sync: str = "global"  # batch norm sees the whole batch; or "per_device": each its own rows
     remat: str = "none"  # "blocks" are computed again in the backward pass, or all but their "dots"
-    cpu_fusion: str = "auto"  # XLA's CPU library fusion: "on", "off", or on for convolutions
+    cpu_convolutions: str = "auto"  # "native": C++ kernels; "xla"; or the faster that can be had
+    cpu_fusion: str = "auto"  # XLA's CPU library fusion: "on", "off", or on for its convolutions
 
 
 @dataclass

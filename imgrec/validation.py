@@ -30,6 +30,7 @@ def validate(experiment: Experiment) -> None:
         "train.bn_sync": (c.train.bn_sync, ("global", "per_device")),
         "train.remat": (c.train.remat, ("none", "blocks", "dots")),
         "optimizer.state_dtype": (c.optimizer.state_dtype, ("float32", "bfloat16")),
+        "train.cpu_convolutions": (c.train.cpu_convolutions, ("auto", "native", "xla")),
         "train.cpu_fusion": (c.train.cpu_fusion, ("auto", "on", "off")),
         "eval.select": (c.eval.select, ("best", "last")),
         "data.crop": (c.data.crop, ("auto", "none", "center", "inception")),

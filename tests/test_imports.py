@@ -25,6 +25,7 @@ FLOORS = [
     {"training", "evaluation", "reporting", "transfer", "launching"},
     {"tasks"},
     {"models", "data", "augment", "corruptions"},
+    {"native"},
     {"config", "durations", "errors", "files", "options", "randomness", "validation"},
 ]
 FORBIDDEN = {

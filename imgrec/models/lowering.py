@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from imgrec.native import convolution as native
+
 
 def conv_general_dilated(
     lhs: Float[Array, "batch height width channels"],
@@ -60,6 +62,8 @@ def conv_general_dilated(
         return lax.platform_dependent(
             lhs, rhs, cpu=lambda x, w: _by_taps(x, w, strides, pads), default=as_convolution
         )
+    if feature_group_count == 1 and native.fits(lhs.dtype):
+        return native.convolve(lhs, rhs, strides, pads)
     return as_convolution(lhs, rhs)
 
 

@@ -25,7 +25,7 @@ from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
 from imgrec.files import write_text
-from imgrec.training import checkpoints, resolving
+from imgrec.training import checkpoints, resolving, xla
 
 PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _MOST_LINES = 10
@@ -106,9 +106,16 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
     return {
         "format": checkpoints.FORMAT,
         "fingerprint": configs.fingerprint(experiment),
-        "xla_flags": xla_flags(),
+        **_arithmetic(experiment),
+        "devices": jax.device_count(),
         "experiment": configs.to_dict(experiment),
     }
+
+
+def _arithmetic(experiment: Experiment) -> dict[str, str]:
+    """What decides the last bits beside the configuration."""
+    native, _ = xla.native_convolutions(experiment)
+    return {"xla_flags": xla_flags(), "cpu_convolutions": "native" if native else "xla"}
 
 
 def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) -> None:
@@ -134,8 +141,11 @@ def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) ->
         configs.to_dict(experiment),
         default=configs.to_dict(resolving.resolve(Experiment())),
     )
-    if saved.get("xla_flags", "") != xla_flags():
-        changes.append(f"XLA_FLAGS: {saved.get('xla_flags', '')!r} -> {xla_flags()!r}")
+    # On another number of devices the last bits differ anyway.
+    if saved.get("devices", jax.device_count()) == jax.device_count():
+        now = _arithmetic(experiment).items()
+        before = {"xla_flags": "", "cpu_convolutions": "xla"} | saved  # of older runs
+        changes += [f"{name}: {before[name]!r} -> {v!r}" for name, v in now if before[name] != v]
     if changes and not allow_change:
         raise UserError(
             f"{folder} holds a run of another configuration. What differs (saved -> now):\n  "

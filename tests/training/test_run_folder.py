@@ -2,13 +2,14 @@ import collections
 import json
 import shutil
 
+import jax
 import pytest
 
 from imgrec import config
 from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
-from imgrec.training import checkpoints, run_folder
+from imgrec.training import checkpoints, run_folder, xla
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,8 @@ def test_a_new_folder_says_what_it_is(folder):
         "format": checkpoints.FORMAT,
         "fingerprint": config.fingerprint(experiment),
         "xla_flags": "",
+        "cpu_convolutions": "xla",
+        "devices": 8,
         "experiment": config.to_dict(experiment),
     }
     assert (folder / "git.diff").read_text() == "diff --git a b\n"
@@ -137,7 +140,7 @@ def test_another_experiment_can_be_allowed(folder):
 def test_flags_that_change_the_bits_are_part_of_the_run(folder, monkeypatch):
     open_folder(folder)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    assert_refused(folder, ["  XLA_FLAGS: '' -> '--xla_cpu_enable_fast_math=true'\n"])
+    assert_refused(folder, ["  xla_flags: '' -> '--xla_cpu_enable_fast_math=true'\n"])
 
 
 def test_the_number_of_simulated_devices_is_not(folder, monkeypatch):
@@ -282,3 +285,16 @@ def test_a_damaged_record_is_refused(folder, name):
     open_folder(folder, record=record_of(LINES))
     (folder / name).write_text("damage")
     assert_refused(folder, [f"record of splits in {folder}"], record=record_of(LINES))
+
+
+def test_convolutions_of_another_kind_are_named(folder, monkeypatch):
+    open_folder(folder)
+    monkeypatch.setattr(xla, "native_convolutions", lambda experiment: (True, ""))
+    assert_refused(folder, ["  cpu_convolutions: 'xla' -> 'native'\n"])
+
+
+def test_other_devices_may_compute_otherwise(folder, monkeypatch):
+    open_folder(folder)
+    monkeypatch.setattr(xla, "native_convolutions", lambda experiment: (True, ""))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    open_folder(folder)

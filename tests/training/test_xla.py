@@ -1,10 +1,14 @@
+import importlib.util
 import os
+import types
 
+import jax
 import jaxlib
 import pytest
 
 from imgrec.config import Experiment, ModelConfig, TrainConfig
 from imgrec.errors import UserError
+from imgrec.native import build
 from imgrec.training import xla
 
 FLAG = (
@@ -21,10 +25,9 @@ def known(monkeypatch):
     return monkeypatch
 
 
-def configure(fusion, model="lenet5"):
-    return xla.configure(
-        Experiment(model=ModelConfig(name=model), train=TrainConfig(cpu_fusion=fusion))
-    )
+def configure(fusion, model="lenet5", convolutions="xla"):
+    train = TrainConfig(cpu_fusion=fusion, cpu_convolutions=convolutions)
+    return xla.configure(Experiment(model=ModelConfig(name=model), train=train))
 
 
 @pytest.mark.parametrize(
@@ -55,16 +58,75 @@ def test_other_flags_stay(known):
 def test_what_the_user_has_set_stays(known, fusion):
     mine = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
     known.setenv("XLA_FLAGS", mine)
-    assert configure(fusion) == f"CPU library fusion: as XLA_FLAGS says ({mine})"
+    assert configure(fusion).startswith(f"CPU library fusion: as XLA_FLAGS says ({mine}); ")
     assert os.environ["XLA_FLAGS"] == mine
 
 
 def test_a_jaxlib_that_may_not_know_the_flag_is_spared(known):
     known.setattr(jaxlib, "__version__", "0.11.0")
-    assert configure("on") == "CPU library fusion: off, since jaxlib 0.11.0 is not 0.10.x"
+    assert configure("on").startswith(
+        "CPU library fusion: off, since jaxlib 0.11.0 is not 0.10.x; "
+    )
     assert "XLA_FLAGS" not in os.environ
 
 
 def test_an_unknown_model_is_refused():
     with pytest.raises(UserError, match=r"Unknown model 'lenet6'. Did you mean 'lenet5'"):
         configure("auto", "lenet6")
+
+
+@pytest.fixture
+def one_device(known):
+    """As a process is that simulates none; kernels are there without being compiled."""
+    known.setattr(xla, "_one_cpu_device", lambda: True)
+    known.setattr(build, "load", lambda: None)
+    return known
+
+
+def test_one_cpu_device_has_its_dense_convolutions_from_our_kernels(one_device):
+    line = configure("auto", "resnet20", "auto")
+    assert "XLA_FLAGS" not in os.environ  # the flag pays for XLA's convolutions alone
+    assert "CPU convolutions: our own, compiled for this processor" in line
+    assert "\n" not in line
+
+
+def test_depthwise_nets_and_transformers_keep_xlas(one_device):
+    assert "CPU convolutions: XLA's, as vit_ti4 has few dense ones" in configure(
+        "auto", "vit_ti4", "auto"
+    )
+
+
+def test_several_devices_keep_xlas(known):
+    # The tests simulate eight.
+    assert "XLA's, which can be cut over devices" in configure("auto", "resnet20", "auto")
+    assert "compiled for this processor" in configure("auto", "resnet20", "native")
+
+
+@pytest.mark.parametrize(
+    ("flags", "cuda", "platforms", "one"),
+    [
+        ("", False, "", True),
+        ("--xla_force_host_platform_device_count=2", False, "cpu", False),
+        ("--xla_force_host_platform_device_count=1", False, "", True),
+        ("", True, "", False),
+        ("", True, "cpu", True),
+    ],
+)
+def test_one_device_is_told_before_jax_starts(known, flags, cuda, platforms, one):
+    known.setenv("XLA_FLAGS", flags)
+    known.setattr(importlib.util, "find_spec", lambda name: object() if cuda else None)
+    values = {"jax_platforms": platforms, "jax_num_cpu_devices": -1}
+    known.setattr(jax, "config", types.SimpleNamespace(values=values))
+    assert xla._one_cpu_device() == one
+
+
+def test_without_kernels_xla_does_it_and_says_what_that_costs(one_device):
+    def fail():
+        raise build.UnavailableError("there is no C++ compiler (c++, g++, clang++)")
+
+    one_device.setattr(build, "load", fail)
+    line = configure("auto", "resnet20", "auto")
+    assert "XLA's, at half the speed, since there is no C++ compiler" in line
+    assert os.environ["XLA_FLAGS"] == FLAG
+    with pytest.raises(UserError, match=r"'native', but there is no C\+\+ compiler.*apt install g"):
+        configure("auto", "resnet20", "native")

@@ -1,0 +1,91 @@
+"""Compiles the kernels once for each machine, and registers them with JAX."""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import jaxlib
+
+from imgrec.files import cache_folder
+
+SOURCE = Path(__file__).with_name("convolution.cc")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+COMPILERS = ("c++", "g++", "clang++")
+KERNELS = ("forward", "input_gradient", "kernel_gradient")
+SECONDS = 600.0  # it takes ten, and minutes on a machine that has much else to do
+
+
+class UnavailableError(Exception):
+    """There are no kernels; the message says why."""
+
+
+@functools.cache
+def load() -> Path:
+    """Makes the custom calls "imgrec_convolution_..." known to XLA, compiling if need be.
+
+    Returns:
+      The library, in the folder of what can be had again.
+
+    Raises:
+      UnavailableError: no compiler, or it failed.
+    """
+    library = _compiled()
+    try:
+        symbols = ctypes.CDLL(str(library))
+        for kernel in KERNELS:
+            name = f"imgrec_convolution_{kernel}"
+            target = jax.ffi.pycapsule(getattr(symbols, name))
+            jax.ffi.register_ffi_target(name, target, platform="cpu")
+    except (OSError, AttributeError) as error:
+        raise UnavailableError(f"{library} cannot be loaded ({error})") from None
+    return library
+
+
+def _compiled() -> Path:
+    compiler = _compiler()
+    folder = Path(os.environ.get("IMGREC_NATIVE") or cache_folder() / "native")
+    library = folder / f"convolution-{_key(compiler)}.so"
+    if library.exists():
+        return library
+    aside = folder / f"{library.name}.{os.getpid()}"
+    command = [compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(aside)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
+        aside.replace(library)
+    except subprocess.CalledProcessError as error:
+        first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr)
+        raise UnavailableError(f"{compiler} failed: {first.strip()[:200]}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(f"they could not be compiled into {folder} ({error})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return library
+
+
+def _compiler() -> str:
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        raise UnavailableError(f"there is no C++ compiler ({', '.join(names)})")
+    return found
+
+
+def _key(compiler: str) -> str:
+    """Of all that the library depends on; a home that machines share has one for each kind."""
+    parts = [SOURCE.read_text(), *FLAGS, compiler, jaxlib.__version__, platform.machine()]
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+        parts += re.findall(r"(?m)^(?:flags|Features)\s*:.*", described)[:1]
+    except OSError:
+        parts.append(platform.processor())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
