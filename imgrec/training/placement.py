@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from imgrec.errors import UserError
+from imgrec.models.stacking import STACKED
 from imgrec.training import rules, tensor_parallel
 from imgrec.training.mesh import AXES
 from imgrec.training.state import TrainState
@@ -23,7 +24,6 @@ Axes = tuple[str | None, ...]
 """For each axis of an array the mesh axis that cuts it, if any."""
 
 FIELD = "mesh.rules"
-_STACKED = "blocks"  # the part of a name that stands for all blocks of a loop over them
 
 
 def state_shardings(state: TrainState, mesh: Mesh, placements: Rules) -> TrainState:
@@ -101,7 +101,7 @@ def _axes(placement: str, name: str, shape: tuple[int, ...], mesh: Mesh) -> Axes
     if placement == "auto":
         axes = tensor_parallel.axes(name, shape, mesh.shape["tensor"])
         # A loop over blocks takes its turn's slice of the first axis.
-        taken = 1 if name.split("/")[0] == _STACKED else 0
+        taken = 1 if name.split("/")[0] == STACKED else 0
         # A vector is nothing in memory, and yet a message of its own each time it is gathered.
         if sum(length > 1 for length in shape[taken:]) < 2:
             return axes

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from imgrec import randomness
 from imgrec.tasks import Task
-from imgrec.training import freezing, per_device_norm
+from imgrec.training import freezing, gathering, per_device_norm
 from imgrec.training.freezing import Starts
 from imgrec.training.state import TrainState
 
@@ -31,6 +31,7 @@ def create(
     ema: float = 0.0,
     starts: Starts | None = None,
     norm_devices: Mesh | None = None,
+    shardings: Any = None,
 ) -> TrainStep:
     """The step as a pure function; the caller jits it over its mesh.
 
@@ -46,6 +47,8 @@ def create(
       starts: of `freezing`, where parameters stand still; by default all move from the start.
       norm_devices: each of which normalises its own rows in batch norm (`per_device_norm`); by
         default batch norm sees all rows, wherever they lie.
+      shardings: of the parameters, which are gathered along `fsdp` where they are used
+        (`gathering`); by default they are taken as they lie.
     """
     starts = starts or {}
 
@@ -56,7 +59,7 @@ def create(
         model_state = state.model_state
         if norm_devices is not None:
             model_state = per_device_norm.spread(model_state, norm_devices)
-        loss = _loss(task, starts, state.step, norm_devices)
+        loss = _loss(task, starts, state.step, norm_devices, shardings)
         grads, model_state, metrics = _gradients(loss, state.params, model_state, batch, keys)
         if norm_devices is not None:
             model_state = per_device_norm.averaged(model_state)
@@ -77,7 +80,11 @@ def create(
 
 
 def _loss(
-    task: Task, starts: Starts, step: Int[Array, ""], norm_devices: Mesh | None
+    task: Task,
+    starts: Starts,
+    step: Int[Array, ""],
+    norm_devices: Mesh | None,
+    shardings: Any,
 ) -> Callable[..., Any]:
     """(params, model_state, batch, key) -> (loss, (model_state, metrics)), as the step means it."""
 
@@ -87,6 +94,9 @@ def _loss(
             stack.enter_context(freezing.norms_held(starts, step))
             if norm_devices is not None:
                 stack.enter_context(per_device_norm.within_devices(norm_devices))
+            if shardings is not None:
+                stack.enter_context(gathering.by_layers(shardings))
+                params = gathering.gathered(params, shardings)
             return task.loss(freezing.held(params, starts, step), model_state, batch, key)
 
     return loss

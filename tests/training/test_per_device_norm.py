@@ -128,15 +128,11 @@ def assert_close(found, expected):
 )
 def test_each_device_normalises_its_own_rows(variables, batch, sizes, accumulate):
     devices = sizes[0] * sizes[1]
-    own = ROWS // devices
+    x, y = (np.split(batch[name], devices) for name in "xy")
+    # Of its rows, a device takes every accumulate-th at a time.
     parts = [
-        # Of its rows, a device takes every accumulate-th at a time.
-        [
-            (batch["x"][d * own + i : (d + 1) * own : accumulate],)
-            + (batch["y"][d * own + i : (d + 1) * own : accumulate],)
-            for i in range(accumulate)
-        ]
-        for d in range(devices)
+        [(x[device][i::accumulate], y[device][i::accumulate]) for i in range(accumulate)]
+        for device in range(devices)
     ]
     gradients, statistics, metrics, _ = take_step(variables, batch, sizes, accumulate=accumulate)
     expected_gradients, expected_statistics, loss = by_hand(variables, parts)
@@ -193,5 +189,5 @@ def test_a_step_sends_no_more_than_once_for_all_layers(variables, batch):
 
 def test_a_network_without_batch_norm_is_refused():
     per_device_norm.check({"batch_stats": {}}, "resnet8")
-    with pytest.raises(UserError, match="vit_ti4 has none. Set --config.train.bn_sync=global"):
+    with pytest.raises(UserError, match=r"vit_ti4 has none\. Set --config.train.bn_sync=global"):
         per_device_norm.check({}, "vit_ti4")
