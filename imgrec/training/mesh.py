@@ -89,15 +89,22 @@ def share_of_batch(mesh: Mesh) -> tuple[int, int]:
     """
     holders = mesh.devices.reshape(-1, mesh.shape["tensor"])  # of each shard of the batch
     owners = [{device.process_index for device in shard} for shard in holders]
-    mine = [i for i, owner in enumerate(owners) if jax.process_index() in owner]
-    first, rows = mine[0], len(mine)
-    run = mine == list(range(first, first + rows))
-    if not run or first % rows or len(owners) % rows:
+    share = share_of(jax.process_index(), owners)
+    if share is None:
         raise UserError(
             f"config.mesh: tensor={mesh.shape['tensor']} cuts across processes of "
             f"{len(mesh.local_devices)} devices unevenly; set mesh.tensor to a divisor or a "
             f"multiple of {len(mesh.local_devices)}."
         )
+    return share
+
+
+def share_of(process: int, owners: Sequence[Set[int]]) -> tuple[int, int] | None:
+    """`share_of_batch` by which processes hold each shard; None where there is none."""
+    mine = [i for i, owner in enumerate(owners) if process in owner]
+    first, rows = mine[0], len(mine)
+    if mine != list(range(first, first + rows)) or first % rows or len(owners) % rows:
+        return None
     return first // rows, len(owners) // rows
 
 

@@ -101,3 +101,23 @@ def test_a_batch_is_cut_over_data_and_fsdp():
             data, fsdp, _ = np.argwhere(mesh.devices == shard.device)[0]
             first = 2 * (2 * data + fsdp)
             np.testing.assert_array_equal(shard.data, batch[name][first : first + 2])
+
+
+@pytest.mark.parametrize(
+    ("owners", "shares"),
+    [
+        ([{0}] * 4, {0: (0, 1)}),
+        ([{0}, {0}, {1}, {1}], {0: (0, 2), 1: (1, 2)}),
+        ([{0, 1}], {0: (0, 1), 1: (0, 1)}),  # tensor over both: each holds all rows
+        ([{0, 1}, {2, 3}], {0: (0, 2), 1: (0, 2), 2: (1, 2), 3: (1, 2)}),
+        ([{0, 1}, {1, 2}], {0: (0, 2), 1: (0, 1), 2: (1, 2)}),
+        ([{0}, {0, 1}, {1}], {0: None, 1: None}),
+        ([{0}, {1}, {0}, {1}], {0: None, 1: None}),
+    ],
+)
+def test_a_process_reads_the_rows_that_its_devices_hold(owners, shares):
+    assert {process: meshes.share_of(process, owners) for process in shares} == shares
+
+
+def test_one_process_reads_all_rows():
+    assert meshes.share_of_batch(meshes.create(MeshConfig(data=2, tensor=4))) == (0, 1)
