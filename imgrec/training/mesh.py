@@ -5,7 +5,7 @@ subject of `imgrec.training.placement`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 
 import jax
 import numpy as np
