@@ -139,8 +139,9 @@ def run(experiment, folder):
     return before, jax.device_get(state)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_frozen_backbone_is_bit_identical_after_training(tiny, tmp_path, name):
+@pytest.mark.parametrize(("name", "remat"), [("sgd", "none"), ("adamw", "blocks")])
+def test_a_frozen_backbone_is_bit_identical_after_training(tiny, tmp_path, name, remat):
+    tiny.train.remat = remat
     tiny.optimizer.name, tiny.optimizer.options = name, ConfigDict()
     tiny.optimizer.weight_decay, tiny.optimizer.clip_norm = 0.1, 0.5
     tiny.optimizer.freeze = ("(stem|stage1_block0)/.*",)
@@ -154,7 +155,9 @@ def test_a_frozen_backbone_is_bit_identical_after_training(tiny, tmp_path, name)
             assert equal == frozen, rules.name_of(path)
 
 
-def test_gradual_unfreezing_in_a_run(tiny, tmp_path):
+@pytest.mark.parametrize("remat", ["none", "dots"])
+def test_gradual_unfreezing_in_a_run(tiny, tmp_path, remat):
+    tiny.train.remat = remat
     # Layers: stem, three blocks, head. After 6 steps the head and one block have moved, as
     # the second thaws at step 3 and the third at 6.
     tiny.optimizer.name, tiny.optimizer.options = "adamw", ConfigDict()
