@@ -4,7 +4,8 @@
 
 Nothing is put on a device: the step is compiled for shapes, at the model's real size, and the
 compiler says what it takes on each of them: for each number of devices with the state cut over
-them (`mesh.fsdp`), and on one device with each way of saving memory. Writes `results/fsdp_memory.json`.
+them (`mesh.fsdp`), and on one device with each way of saving memory. Writes
+`results/fsdp_memory.json`.
 """
 
 import argparse
