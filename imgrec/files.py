@@ -1,6 +1,7 @@
 """Files that appear under their name only when they are whole, and where to remember things."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,8 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
     Folders that lack are made. Where the block raises, whatever had the name before keeps it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Processes of several hosts may write here, too.
+    aside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
             yield file

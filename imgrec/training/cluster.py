@@ -66,12 +66,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "start_timeout",
         300.0,
         "seconds to wait for the others at the start",
+        lower_bound=0.0,
         flag_values=flag_values,
     )
     flags.DEFINE_float(
         "lost_after",
         60.0,
         "seconds without a sign of life after which a process counts as lost",
+        lower_bound=2.0,
         flag_values=flag_values,
     )
 

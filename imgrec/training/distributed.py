@@ -26,6 +26,7 @@ from imgrec.training.signals import StopRequest
 from imgrec.training.watch import BAD_INPUT, Watch, unreachable
 
 _RETRY = 0.5  # seconds
+_IPV6 = socket.has_dualstack_ipv6()  # JAX listens there, unless told otherwise
 # One process belongs to one run, in JAX as here.
 _watch: Watch | None = None
 _agreements = 0
@@ -138,7 +139,7 @@ def _connect(job: Job, start_timeout: float, lost_after: float) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     deadline = time.monotonic() + start_timeout
     if job.process == 0:
-        _check_port_is_free(job.coordinator)
+        _check_port_is_free(_port(job))
     else:
         _wait_for_coordinator(job, start_timeout)
     waiting = threading.Timer(deadline - time.monotonic(), _not_all_came, (job, start_timeout))
@@ -151,6 +152,7 @@ def _connect(job: Job, start_timeout: float, lost_after: float) -> None:
             job.process,
             local_device_ids=job.devices,
             cluster_detection_method="deactivate",
+            coordinator_bind_address=None if _IPV6 else f"0.0.0.0:{_port(job)}",
             # Later than the timer and the watch, which say more.
             initialization_timeout=int(start_timeout) + 60,
             heartbeat_timeout_seconds=int(2 * lost_after) + 10,
@@ -159,11 +161,13 @@ def _connect(job: Job, start_timeout: float, lost_after: float) -> None:
         waiting.cancel()
 
 
-def _check_port_is_free(coordinator: str) -> None:
-    port = int(coordinator.rpartition(":")[2])
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+def _port(job: Job) -> int:
+    return int(job.coordinator.rpartition(":")[2])
+
+
+def _check_port_is_free(port: int) -> None:
     try:
-        with socket.socket(family) as probe:
+        with socket.socket(socket.AF_INET6 if _IPV6 else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("", port))
     except OSError as error:
