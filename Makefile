@@ -24,7 +24,7 @@ demo: venv
 # Files side by side, as many as there are cores, up to four (each takes about 3 GB). One test alone:
 # .venv/bin/python -m pytest tests/test_main.py -k NAME
 test: venv
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # Format, lint and types; `make check test` is all that a change has to pass.
 check: venv
