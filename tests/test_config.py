@@ -119,3 +119,12 @@ def test_an_experiment_survives_its_dictionary():
     assert again.optimizer.learning_rate_rules == (("stem/.*", 0.1),)
     with pytest.raises(ValueError, match=r"data\.datset"):
         config.from_dict({"data": {"datset": "mnist"}})
+
+
+def test_the_old_spelling_of_the_default_placement_is_no_change():
+    old = config.to_dict(Experiment())
+    old["mesh"]["rules"] = [[".*", "fsdp"]]
+    assert config.differences(old, config.to_dict(Experiment())) == []
+    assert config.from_dict(old) == Experiment()
+    old["mesh"]["rules"] = [["head/.*", "fsdp"]]
+    assert config.differences(old, config.to_dict(Experiment()))

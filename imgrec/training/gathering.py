@@ -114,7 +114,7 @@ def _apply(layer: nn.Module, params: Any, x: Array, mesh: Mesh, axes: Axes) -> A
     )(dict(params), x)
 
 
-def _gathered(param: Array, mesh: Mesh, axes: Axes) -> Array:
+def _gathered(param: Array, mesh: Any, axes: Axes) -> Array:
     if "fsdp" not in axes:
         return param
     as_kept = NamedSharding(mesh, PartitionSpec(*axes))

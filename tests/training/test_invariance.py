@@ -181,11 +181,9 @@ def is_noise(name):
 def test_devices_change_nothing_but_rounding(case, sizes):
     expected_metrics, expected, expected_scalars = on_one_device(case)
     metrics, state, scalars = train(case, sizes)
-    close = functools.partial(pytest.approx, rel=1e-6)
-    for now, before in zip(metrics, expected_metrics, strict=True):
-        assert now == close(before, abs=1e-7)
-    assert scalars["validation/accuracy"] == expected_scalars["validation/accuracy"]
-    assert scalars == close(expected_scalars)
+    for now, before in zip([*metrics, scalars], [*expected_metrics, expected_scalars], strict=True):
+        assert now.keys() == before.keys()
+        assert {n: now[n] for n in now if deviation(now[n], before[n]) > 1e-6} == {}
     # In float32 a sum of n terms in another order moves by some 6e-8 sqrt(n) of its size, and
     # three steps pass it on: 1.3e-6 was measured. Adam divides by the gradients' own size, which
     # where they all but cancel, as for queries, is that of their rounding: 6e-5 was measured.
