@@ -170,9 +170,10 @@ def is_noise(name):
     """Whether a parameter has no gradient but rounding.
 
     The softmax takes away what a bias of the keys adds to all scores of a query, and Adam makes
-    steps of full length of whatever is left.
+    steps of full length of whatever is left. What a Mixer adds to all channels of a token its
+    norms take away.
     """
-    return name.endswith("/key/bias")
+    return name.endswith(("/key/bias", "/token_mixing/out/bias"))
 
 
 @pytest.mark.parametrize(
