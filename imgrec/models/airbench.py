@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
 from imgrec.models.convolution import conv
+from imgrec.models.pooling import max_pool_2x2
 from imgrec.models.registry import Family, ImageShape, register
 
 _SIZES: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ class ConvGroup(nn.Module):
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch height//2 width//2 features"]:
         """The maps at half the resolution; a last odd row or column is left out."""
-        x = nn.max_pool(self._conv(1)(x), (2, 2), (2, 2))
+        x = max_pool_2x2(self._conv(1)(x))
         x = _gelu(self._norm(1, train)(x))
         y = self._norm(2, train)(self._conv(2)(x))
         if self.convolutions == 3:

@@ -16,6 +16,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Int
 
 from imgrec.errors import UserError
+from imgrec.models import lowering
+from imgrec.models.pooling import max_pool_2x2
 from imgrec.models.registry import Family, ImageShape, register
 
 # Table I: which of the six maps of S2 feed each of the sixteen maps of C3. Counted around a
@@ -115,12 +117,18 @@ class LeNet5(nn.Module):
 
     def _conv(self, features: int, *, fan_in: int, name: str) -> nn.Conv:
         return nn.Conv(
-            features, (5, 5), padding="VALID", dtype=self.dtype, name=name, **self._init(fan_in)
+            features,
+            (5, 5),
+            padding="VALID",
+            conv_general_dilated=lowering.conv_general_dilated,
+            dtype=self.dtype,
+            name=name,
+            **self._init(fan_in),
         )
 
     def _subsampled(self, x: Array, name: str) -> Array:
         if self.pool == "max":
-            return nn.max_pool(x, (2, 2), (2, 2))
+            return max_pool_2x2(x)
         if self.pool == "average":
             return nn.avg_pool(x, (2, 2), (2, 2))
         x = Subsampling(dtype=self.dtype, name=name)(x)

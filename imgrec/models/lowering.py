@@ -1,10 +1,11 @@
 """The convolution in the form that the platform is fast at.
 
-On CPUs, XLA's compiler takes two kinds of convolution for what they are not: one of a single
-pixel is a matrix product, which has a faster kernel there, and one with a group for every
-channel runs many times slower than the same sum written as one multiply-add for each weight
-of the window, which is fused into a single pass over the map. `scripts/bench_latency.py`
-measures what both are worth. Other platforms have kernels for all of them.
+On CPUs, XLA's compiler takes some kinds of convolution for what they are not: one of a single
+pixel, or of a whole map at once, is a matrix product, which has a faster kernel there, and one
+with a group for every channel runs many times slower than the same sum written as one multiply-add
+for each weight of the window, which is fused into a single pass over the map.
+`scripts/bench_latency.py` measures what these are worth. All others can be left to the C++ kernels
+of `imgrec.native`. Other platforms have kernels for all of them.
 """
 
 import math
@@ -29,8 +30,8 @@ def conv_general_dilated(
 ) -> Float[Array, "batch height_out width_out features"]:
     """`jax.lax.conv_general_dilated`, to be handed to `flax.linen.Conv`.
 
-    On CPUs, pointwise and depthwise convolutions are computed as said above; all others, and
-    all on other platforms, are left to XLA. The results differ in rounding.
+    On CPUs it is computed as said above; what is left, and all on other platforms, is XLA's. The
+    results differ in rounding.
 
     Args:
       lhs: maps.
@@ -58,6 +59,8 @@ def conv_general_dilated(
         return lax.platform_dependent(
             lhs, rhs, cpu=lambda x, w: _as_product(x, w, strides), default=as_convolution
         )
+    if window == lhs.shape[1:3] and feature_group_count == 1 and pads == ((0, 0), (0, 0)):
+        return lax.platform_dependent(lhs, rhs, cpu=_of_whole_maps, default=as_convolution)
     if feature_group_count == lhs.shape[-1] == rhs.shape[-1]:
         return lax.platform_dependent(
             lhs, rhs, cpu=lambda x, w: _by_taps(x, w, strides, pads), default=as_convolution
@@ -73,6 +76,12 @@ def _as_product(maps: Array, kernel: Array, strides: tuple[int, int]) -> Array:
     pixels = math.prod(kept.shape[:3])  # none at all is allowed
     product = kept.reshape(pixels, kept.shape[-1]) @ kernel[0, 0]
     return product.reshape(*kept.shape[:3], kernel.shape[-1])
+
+
+def _of_whole_maps(maps: Array, kernel: Array) -> Array:
+    """One pixel from all there are: a dense layer."""
+    product = maps.reshape(len(maps), -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return product[:, None, None]
 
 
 def _by_taps(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32
 
 from imgrec.errors import UserError
 from imgrec.models.convolution import batch_norm, conv
-from imgrec.models.pooling import adaptive_mean
+from imgrec.models.pooling import adaptive_mean, max_pool_2x2
 from imgrec.models.registry import Count, Family, ImageShape, Rate, register
 
 # Convolutions in each of five stages.
@@ -65,7 +65,7 @@ class VGG(nn.Module):
             for layer in range(count):
                 name = f"stage{stage}_layer{layer}"
                 x = VGGLayer(features, dtype=self.dtype, name=name)(x, train=train)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = max_pool_2x2(x)
             self.sow("intermediates", f"stage{stage}", x)
         x = adaptive_mean(x, POOLED)
         x = x.reshape(x.shape[0], -1)

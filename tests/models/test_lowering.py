@@ -17,6 +17,7 @@ KINDS = {  # (kernel, input channels, groups)
     "depthwise 5x3": ((5, 3, 1, 6), 6, 6),
     "pointwise": ((1, 1, 6, 4), 6, 1),
     "grouped": ((3, 3, 3, 4), 6, 2),
+    "of a whole map": ((9, 8, 6, 5), 6, 1),
     "two outputs a channel": ((3, 3, 1, 12), 6, 6),
 }
 

@@ -4,8 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from imgrec.models.pooling import adaptive_mean, blur_pool, halving_mean, max_pool_3x3
+from imgrec.models.pooling import (
+    adaptive_mean,
+    blur_pool,
+    halving_mean,
+    max_pool_2x2,
+    max_pool_3x3,
+)
 
 
 def _maps(*shape):
@@ -24,6 +31,26 @@ def test_the_border_of_max_pooling_is_never_the_maximum(strides, shape):
             top, left = strides * i, strides * j
             window = x[:, max(0, top - 1) : top + 2, max(0, left - 1) : left + 2]
             np.testing.assert_array_equal(out[:, i, j], window.max((1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 5, 7, 2), (1, 2, 3, 1)])
+def test_pooling_of_squares_and_its_gradient_are_xlas(shape):
+    def expected(x):
+        return nn.max_pool(x, (2, 2), (2, 2))
+
+    # Few levels, so that squares have several largest pixels.
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape), jnp.float32)
+    y, pull = jax.vjp(expected, x)
+    found, pull_found = jax.vjp(max_pool_2x2, x)
+    gradient = jnp.arange(1.0, y.size + 1).reshape(y.shape)
+    np.testing.assert_array_equal(found, y)
+    np.testing.assert_array_equal(pull_found(gradient)[0], pull(gradient)[0])
+
+
+@pytest.mark.parametrize("where", range(4))
+def test_a_square_with_a_nan_is_one(where):
+    x = jnp.arange(4.0).at[where].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(max_pool_2x2(x)).all()
 
 
 def test_squares_at_an_odd_edge_are_averaged_over_the_pixels_they_have():
