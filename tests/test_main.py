@@ -87,10 +87,10 @@ def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
 
 def test_a_dry_run_plans_for_devices_that_are_not_here(run, tmp_path):
     command = [sys.executable, "-m", "imgrec.main", f"--config={tmp_path / 'tiny.py'}"]
-    command += ["--dry_run", "--simulate=2", "--memory_limit=1MB", "--config.mesh.data=2"]
+    command += ["--dry_run", "--simulate=2", "--memory_limit=2.5MB", "--config.mesh.data=2"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "devices: 2 cpu (data 2 x fsdp 1 x tensor 1)" in said
-    assert "DOES NOT FIT into 1.0 MB. By the compiler's count these do:" in said
+    assert "DOES NOT FIT into 2.5 MB. By the compiler's count these do:" in said
     assert "--config." in said.partition("these do:")[2]
 
 
