@@ -185,6 +185,10 @@ class Watch:
 
     def _end(self, sentence: str, code: int, *, here: bool = False) -> NoReturn:
         """Prints the sentence, tells it to the others if it is about this process, and exits."""
+        # Where the service is in error, a call of it may never return.
+        last = threading.Timer(3 * _LINGER, os._exit, (code,))
+        last.daemon = True
+        last.start()
         with self._ending:  # whoever comes second has nothing to add
             # With an end, since what does not answer may be what is being told about.
             telling = threading.Thread(target=self._tell_end, args=(sentence, code, here))
