@@ -155,6 +155,9 @@ class Plan:
         remat = self.task.remat if self.mesh.shape["fsdp"] == 1 else "blocks"
         options = rematerialisation.compiler_options(remat, on_cpu=on_cpu)
         program = traced.lower().compile(compiler_options=options)
+        if on_cpu:
+            needed = program.memory_analysis()
+            xla.keep_memory(needed.temp_size_in_bytes if needed else 0, resident.host_memory())
         return functools.partial(program, taught), cost
 
     @property

@@ -1,4 +1,4 @@
-"""How a CPU computes: XLA's flags, set before the backend starts, and convolutions of our own.
+"""How a CPU computes: XLA's flags, set before the backend starts, convolutions of our own, memory.
 
 Measured on two cores with jaxlib 0.10.2. The C++ kernels of `imgrec.native` take half the time of
 XLA's convolutions in a training step (ResNet-20: 484 ms of CPU time instead of 687). Where they
@@ -6,10 +6,15 @@ cannot be had, handing element-wise work, products and reductions to XLA's CPU k
 makes nets of dense convolutions 1.5 times faster; it makes transformers, nets of depthwise
 convolutions and what the C++ kernels leave to do slower. Either changes the last bits of
 results, so the run folder records it.
+
+XLA asks the system for the memory of a step's activations anew in every step, and each page of
+it is a trip into the kernel: a quarter of the time of a step. It is kept instead.
 """
 
+import ctypes
 import importlib.util
 import os
+import platform
 import re
 
 import jax
@@ -19,11 +24,14 @@ from imgrec import models
 from imgrec.config import Experiment
 from imgrec.errors import UserError
 from imgrec.native import build
+from imgrec.training import xla_gpu
 
 FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 FUSION_KINDS = ("ELTWISE", "DOT", "REDUCE")
 # XLA aborts the process on a flag it does not know, and this one is experimental.
 KNOWN_TO = "0.10."
+# Parameters of mallopt, as malloc.h of the GNU C library numbers them.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def configure(experiment: Experiment) -> str:
@@ -34,12 +42,45 @@ def configure(experiment: Experiment) -> str:
     Raises:
       UserError: an unknown model, or kernels that are insisted on and cannot be had.
     """
+    _mallopt((_M_ARENA_MAX, 1))  # before threads have heaps of their own; for `keep_memory`
     native, convolutions = native_convolutions(experiment)
     wanted = experiment.train.cpu_fusion
     if wanted == "auto":
         dense = models.describe(experiment.model.name).dense_convolutions
         wanted = "on" if dense and not native else "off"
-    return f"{_set_fusion(wanted)}; {convolutions}"
+    added, gpus = xla_gpu.gpu_flags(os.environ)
+    if added:
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *added]).strip()
+    said = _set_fusion(wanted)
+    return "; ".join(line for line in (said, convolutions, gpus) if line)
+
+
+def keep_memory(step_bytes: int, host_bytes: int) -> bool:
+    """Has memory that is freed stay with the process, where the C library is GNU's.
+
+    After `configure`, blocks of any size come from one heap, which grows as it has to and never
+    shrinks. As it may come to hold twice what is in use, nothing is done where a step needs much
+    of the host's memory.
+
+    Args:
+      step_bytes: that a step takes for a while.
+      host_bytes: that the host has.
+
+    Returns:
+      Whether it was done.
+    """
+    if 4 * step_bytes > host_bytes:
+        return False
+    return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 2**26))
+
+
+def _mallopt(*settings: tuple[int, int]) -> bool:
+    """Sets parameters of malloc; whether there are such."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    taken = [mallopt(*setting) for setting in settings]
+    return all(taken)
 
 
 def native_convolutions(experiment: Experiment) -> tuple[bool, str]:

@@ -1,5 +1,7 @@
+import ctypes
 import importlib.util
 import os
+import platform
 import types
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 from imgrec.config import Experiment, ModelConfig, TrainConfig
 from imgrec.errors import UserError
 from imgrec.native import build
-from imgrec.training import xla
+from imgrec.training import xla, xla_gpu
 
 FLAG = (
     "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_ELTWISE,"
@@ -130,3 +132,22 @@ def test_without_kernels_xla_does_it_and_says_what_that_costs(one_device):
     assert os.environ["XLA_FLAGS"] == FLAG
     with pytest.raises(UserError, match=r"'native', but there is no C\+\+ compiler.*apt install g"):
         configure("auto", "resnet20", "native")
+
+
+@pytest.mark.parametrize(
+    ("library", "step_bytes", "kept"), [("glibc", 25, True), ("glibc", 26, False), ("", 1, False)]
+)
+def test_freed_memory_is_kept_where_a_step_needs_little_of_it(known, library, step_bytes, kept):
+    called = []
+    mallopt = types.SimpleNamespace(mallopt=lambda *values: called.append(values) or 1)
+    known.setattr(ctypes, "CDLL", lambda name: mallopt)
+    known.setattr(platform, "libc_ver", lambda: (library, "2.36"))
+    assert xla.keep_memory(step_bytes, 100) is kept
+    assert bool(called) is kept
+
+
+def test_flags_for_gpus_are_added_where_there_are_some(known):
+    known.setattr(xla_gpu, "gpu_flags", lambda environ: (["--a=1", "--b=2"], "GPU flags: some"))
+    known.setenv("XLA_FLAGS", "--mine=3")
+    assert configure("off").endswith("; GPU flags: some")
+    assert os.environ["XLA_FLAGS"] == "--mine=3 --a=1 --b=2"
