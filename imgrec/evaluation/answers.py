@@ -25,6 +25,7 @@ from imgrec.evaluation.confidence.calibration import finite_examples, fit_temper
 from imgrec.evaluation.subject import Subject
 from imgrec.evaluation.unknown.ood_scores import energy
 from imgrec.files import write_text
+from imgrec.native import convolution as native
 
 NAME = "calibration.json"
 KEPT = 0.95  # of validation images, by the threshold of the score
@@ -173,7 +174,8 @@ def answers(
                 padded = np.zeros((size, *subject.image_shape), np.uint8)
                 padded[: len(whole)] = whole
                 placed = subject.put({"image": padded})["image"]
-                found = logits_of(subject.variables, placed)
+                with native.used(subject.native_convolutions):
+                    found = logits_of(subject.variables, placed)
                 logits = np.asarray(jax.device_get(found), np.float32)[: len(whole)]
             rows = iter(logits)
             for path, image in zip(batch, images, strict=True):

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Num
 from imgrec import augment, models
 from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact
+from imgrec.native import convolution as native
 
 Variables = Mapping[str, Any]
 Batch = Mapping[str, Array]
@@ -36,6 +37,7 @@ class Subject:
       class_names: one for each logit.
       batch_size: global, of a pass over a split; divides evenly over the devices.
       put: places the arrays of a host batch on the devices.
+      native_convolutions: passes have them from the C++ kernels, on one CPU device.
     """
 
     module: nn.Module
@@ -46,6 +48,7 @@ class Subject:
     class_names: tuple[str, ...]
     batch_size: int
     put: Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
+    native_convolutions: bool = False
 
     def logits(
         self, variables: Variables, images: Num[Array, "batch height width channels"]
@@ -97,4 +100,7 @@ class Subject:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        return exact.over_split(compute, self.variables, batches, n=len(split), to_device=self.put)
+        with native.used(self.native_convolutions):
+            return exact.over_split(
+                compute, self.variables, batches, n=len(split), to_device=self.put
+            )

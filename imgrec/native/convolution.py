@@ -1,13 +1,14 @@
 """The convolution of the C++ kernels, with its gradients, as a function of JAX.
 
 Custom calls cannot be cut over devices, differentiated twice or exported, so they are used where
-that does not happen: in the training step of one CPU device.
+that does not happen: in training steps and passes over splits on one CPU device.
 """
 
 import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -23,30 +24,28 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 TARGET = "imgrec_convolution_"
 
-_used = False
+_USED: ContextVar[bool] = ContextVar("native convolutions are used", default=False)
 
 
 @contextlib.contextmanager
 def used(wanted: bool = True) -> Iterator[None]:
-    """While entered, what is traced computes its convolutions by the kernels, if `wanted`.
+    """While entered, what this thread traces has its convolutions from the kernels, if `wanted`.
 
     Raises:
       build.UnavailableError: there are none.
     """
-    global _used
-    before = _used
     if wanted:
         build.load()
-    _used = wanted
+    before = _USED.set(wanted)
     try:
         yield
     finally:
-        _used = before
+        _USED.reset(before)
 
 
 def fits(dtype: DTypeLike) -> bool:
     """Whether a convolution of this type, without groups or dilation, is to be computed here."""
-    return _used and dtype in (jnp.float32, jnp.bfloat16)
+    return _USED.get() and dtype in (jnp.float32, jnp.bfloat16)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

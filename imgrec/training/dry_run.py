@@ -10,7 +10,7 @@ from rich.console import Console
 
 from imgrec.errors import UserError
 from imgrec.reporting import plots
-from imgrec.training import fitting, memory
+from imgrec.training import fitting, memory, placement
 from imgrec.training.memory import Need
 from imgrec.training.pictures import augmented_grid
 from imgrec.training.plan import Plan
@@ -118,6 +118,7 @@ def describe(plan: Plan) -> list[str]:
         f"checkpoint every {plan.checkpoint_every}",
         f"feeding: {plan.feeding}",
         f"devices: {plan.mesh.devices.size} {device.platform} ({axes})",
+        *placement.describe(plan.state.params, plan.shardings.params, plan.mesh),
         *plan.weights,
     ]
 

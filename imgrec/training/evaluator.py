@@ -10,6 +10,7 @@ import jax
 from imgrec.data import Split, pipeline
 from imgrec.evaluation import exact, metrics, predictions
 from imgrec.evaluation.predictions import Predictions
+from imgrec.native import convolution as native
 from imgrec.training import distributed
 from imgrec.training import mesh as meshes
 from imgrec.training.checkpoints import Checkpoints
@@ -82,13 +83,14 @@ class Evaluator:
             process_index=share,
             process_count=shares,
         )
-        return exact.predict_split(
-            self._predict,
-            variables,
-            batches,
-            n=len(split),
-            to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
-        )
+        with native.used(self._plan.native_convolutions):
+            return exact.predict_split(
+                self._predict,
+                variables,
+                batches,
+                n=len(split),
+                to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
+            )
 
 
 def _saved(path: Path) -> dict[str, Any]:

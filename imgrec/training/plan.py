@@ -162,9 +162,8 @@ class Plan:
 
     @property
     def native_convolutions(self) -> bool:
-        """Whether the step has its convolutions from the C++ kernels."""
-        alone = self.mesh.devices.size == 1 and self.mesh.devices.flat[0].platform == "cpu"
-        return alone and xla.native_convolutions(self.experiment)[0]
+        """Whether steps and evaluation have their convolutions from the C++ kernels."""
+        return xla.uses_native_convolutions(self.experiment, self.mesh)
 
     def feed(self) -> DeviceFeed | ResidentFeed:
         """The training stream from its start, on the mesh; `take` makes batches of it."""

@@ -14,7 +14,7 @@ from imgrec.config import DataConfig, Experiment, InitConfig, MeshConfig, ModelC
 from imgrec.data import Dataset, synsets
 from imgrec.errors import UserError, unknown
 from imgrec.evaluation.subject import Subject
-from imgrec.training import checkpoints, input_spec, resolving, weights
+from imgrec.training import checkpoints, input_spec, resolving, weights, xla
 from imgrec.training import mesh as meshes
 from imgrec.training.input_spec import InputSpec
 from imgrec.transfer import pretrained
@@ -103,6 +103,7 @@ def open_run(
         class_names=spec.class_names,
         batch_size=_divisible(c.eval.batch_size or c.data.batch_size, mesh.size),
         put=lambda batch: meshes.put_batch(mesh, batch),
+        native_convolutions=xla.uses_native_convolutions(c, mesh),
     )
     return Trained(folder, c, spec, subject, step=int(path.parent.name))
 
@@ -144,6 +145,7 @@ def open_weights(name: str) -> Trained:
         class_names=spec.class_names,
         batch_size=_divisible(_BATCH, mesh.size),
         put=lambda batch: meshes.put_batch(mesh, batch),
+        native_convolutions=xla.uses_native_convolutions(c, mesh),
     )
     return Trained(Path(), c, spec, subject, step=0)
 

@@ -19,6 +19,7 @@ import re
 
 import jax
 import jaxlib
+from jax.sharding import Mesh
 
 from imgrec import models
 from imgrec.config import Experiment
@@ -83,8 +84,14 @@ def _mallopt(*settings: tuple[int, int]) -> bool:
     return all(taken)
 
 
+def uses_native_convolutions(experiment: Experiment, mesh: Mesh) -> bool:
+    """Whether steps and passes on this mesh have their convolutions from the C++ kernels."""
+    one = mesh.devices.size == 1 and mesh.devices.flat[0].platform == "cpu"
+    return one and native_convolutions(experiment)[0]
+
+
 def native_convolutions(experiment: Experiment) -> tuple[bool, str]:
-    """Whether a training step on one CPU device has its convolutions from the C++ kernels; why.
+    """Whether one CPU device is to have its convolutions from the C++ kernels, and why (not).
 
     Raises:
       UserError: they are insisted on and cannot be had.
