@@ -33,6 +33,9 @@ constexpr int kLanes = 8, kAccumulators = 12;
 constexpr int kLanes = 4, kAccumulators = 24;
 #endif
 
+// Floats that stay in the cache nearest to a core beside what else it needs.
+constexpr int64_t kNearest = 6144;
+
 using Vector = float __attribute__((vector_size(kLanes * sizeof(float))));
 
 inline Vector Load(const float* at) {
@@ -101,11 +104,27 @@ void Pad(const float* image, Image size, int64_t top, int64_t left, Image padded
 // ---- a block of output: P pixels by N vectors of features ----
 
 // source: under the first pixel; `pixel` and `row` are the distances to the next pixel and to the
-// next row of the kernel, which has `rows` of them, each `depth` numbers long.
+// next row of the kernel, of which `rows` are summed, each `depth` numbers long. With `more` the
+// sums go on from what `out` holds.
 template <int P, int N>
 void Block(const float* source, int64_t pixel, int64_t row, int64_t rows, int64_t depth,
-           const float* weights, float* out, int64_t out_pixel, int64_t features) {
+           const float* weights, bool more, float* out, int64_t out_pixel, int64_t features) {
   Vector sum[P][N] = {};
+  if (more) {
+#pragma GCC unroll 24
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+      for (int n = 0; n < N; ++n) {
+        const float* at = out + p * out_pixel + n * kLanes;
+        const int64_t left = features - n * kLanes;
+        if (left >= kLanes) {
+          sum[p][n] = Load(at);
+        } else if (left > 0) {
+          std::memcpy(&sum[p][n], at, left * sizeof(float));
+        }
+      }
+    }
+  }
   for (int64_t r = 0; r < rows; ++r) {
     const float* under = source + r * row;
     for (int64_t k = 0; k < depth; ++k, weights += N * kLanes) {
@@ -179,20 +198,30 @@ void Correlate(const Correlation& c, const float* padded, Image size, int64_t fe
   const float* weights = c.weights.data();
   for (int64_t f = 0; f < features;) {
     const int vectors = VectorsAt(f, features);
-    const int64_t most = kAccumulators / vectors;
+    const int64_t wide = vectors * kLanes, most = kAccumulators / vectors;
     const int64_t blocks = (c.width + most - 1) / most;
-    for (int64_t y = 0; y < c.height; ++y) {
-      const float* under = padded + (c.top + y * c.step_y) * row + c.left * size.channels;
-      float* to = out + c.out_offset + y * c.out_row + f;
-      for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t begin = c.width * b / blocks, pixels = c.width * (b + 1) / blocks - begin;
-        const auto block = vectors == 2 ? kWide[pixels - 1] : kNarrow[pixels - 1];
-        block(under + begin * c.step_x * size.channels, c.step_x * size.channels, row, c.rows,
-              c.depth, weights, to + begin * c.out_pixel, c.out_pixel, features - f);
+    // Weights that do not fit the nearest cache are gone through in parts, each over all pixels.
+    const int64_t at_once = kNearest / wide;
+    const bool whole = c.rows * c.depth <= at_once;
+    const int64_t chunks = whole ? 1 : (c.depth + at_once - 1) / at_once;
+    for (int64_t part = 0; part < (whole ? 1 : c.rows * chunks); ++part) {
+      const int64_t r = part / chunks, chunk = part % chunks;
+      const int64_t k = c.depth * chunk / chunks, depth = c.depth * (chunk + 1) / chunks - k;
+      for (int64_t y = 0; y < c.height; ++y) {
+        const float* under =
+            padded + (c.top + y * c.step_y + r) * row + c.left * size.channels + k;
+        float* to = out + c.out_offset + y * c.out_row + f;
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int64_t begin = c.width * b / blocks, pixels = c.width * (b + 1) / blocks - begin;
+          const auto block = vectors == 2 ? kWide[pixels - 1] : kNarrow[pixels - 1];
+          block(under + begin * c.step_x * size.channels, c.step_x * size.channels, row,
+                whole ? c.rows : 1, depth, weights + (r * c.depth + k) * wide, part > 0,
+                to + begin * c.out_pixel, c.out_pixel, features - f);
+        }
       }
     }
-    weights += c.rows * c.depth * vectors * kLanes;
-    f += vectors * kLanes;
+    weights += c.rows * c.depth * wide;
+    f += wide;
   }
 }
 
@@ -342,7 +371,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer x, Buffer g, Result dw, W
   // So many images at a time share a visit to each block of sums, as fit the cache beside it.
   const int64_t group = std::max<int64_t>(1, (1 << 17) / (x_size + g_size));
   auto partial = std::make_unique<float[]>(parts * sums);
-  const Walk walk{gd[1], gd[2], window.stride_y * padded.width * padded.channels,
+  // Rows that are gone through at once: few, to stay in the nearest cache, but enough pixels that
+  // fetching and storing the sums costs little.
+  const int64_t strip = std::min(gd[1], (63 + gd[2]) / gd[2]);
+  const Walk whole{gd[1], gd[2], window.stride_y * padded.width * padded.channels,
                   window.stride_x * padded.channels, even.width * wide, wide};
   const float *xs = x.typed_data(), *gs = g.typed_data();
   float* total = partial.get();
@@ -360,19 +392,24 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer x, Buffer g, Result dw, W
           Pad(gs + (first + i) * out.height * out.width * features, out, 0, 0, even, copies + i * g_size);
       }
       const float* gp = wide == features ? gs + first * g_size : copies;
-      for (int64_t f = 0; f < wide;) {
-        const int vectors = VectorsAt(f, wide);
-        const int64_t most = kAccumulators / vectors, blocks = (depth + most - 1) / most;
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t b = 0; b < blocks; ++b) {
-            const int64_t k = depth * b / blocks, size = depth * (b + 1) / blocks - k;
-            const auto outer = vectors == 2 ? kOuterWide[size - 1] : kOuterNarrow[size - 1];
-            for (int64_t i = 0; i < count; ++i)
-              outer(xp + i * x_size + r * padded.width * padded.channels + k, gp + i * g_size + f,
-                    walk, sum + (r * depth + k) * wide + f, wide);
+      for (int64_t y = 0; y < gd[1]; y += strip) {
+        Walk walk = whole;
+        walk.height = std::min(strip, gd[1] - y);
+        for (int64_t f = 0; f < wide;) {
+          const int vectors = VectorsAt(f, wide);
+          const int64_t most = kAccumulators / vectors, blocks = (depth + most - 1) / most;
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t b = 0; b < blocks; ++b) {
+              const int64_t k = depth * b / blocks, size = depth * (b + 1) / blocks - k;
+              const auto outer = vectors == 2 ? kOuterWide[size - 1] : kOuterNarrow[size - 1];
+              for (int64_t i = 0; i < count; ++i)
+                outer(xp + i * x_size + y * walk.x_row + r * padded.width * padded.channels + k,
+                      gp + i * g_size + y * walk.g_row + f, walk,
+                      sum + (r * depth + k) * wide + f, wide);
+            }
           }
+          f += vectors * kLanes;
         }
-        f += vectors * kLanes;
       }
     }
   });
