@@ -18,6 +18,7 @@ compiled = tempfile.mkdtemp(prefix="imgrec-compiled-")
 atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
 os.environ.setdefault("IMGREC_NATIVE", str(Path(compiled) / "native"))
+os.environ.setdefault("IMGREC_CACHE", str(Path(compiled) / "cache"))  # not the home's
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # Devices are counted when jax starts, so before anything imports it.

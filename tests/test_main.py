@@ -95,6 +95,15 @@ def test_a_dry_run_plans_for_devices_that_are_not_here(run, tmp_path):
     assert "--config." in said.partition("these do:")[2]
 
 
+def test_steps_are_traced_into_the_run_folder(run, tmp_path, capsys):
+    assert run("--profile=1:3") == 0
+    said = capsys.readouterr().out
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+    assert str(tmp_path / "run" / "profile") in said
+    with pytest.raises(UserError, match="ends after the run, which has 4 steps"):
+        run("--profile=3:9")
+
+
 @pytest.mark.parametrize("flag", ["--simulate=2", "--memory_limit=1GB"])
 def test_planning_is_for_dry_runs(run, flag):
     with pytest.raises(UserError, match="is for planning; add --dry_run"):

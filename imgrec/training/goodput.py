@@ -21,6 +21,7 @@ from imgrec.training import run_folder
 
 _SIDES = {"cpu": 2048}  # of the matrices; a GPU needs bigger ones to be busy
 _SIDE = 8192
+_WORTH_ANOTHER = 100  # a run so many times longer than the measurement
 _SECONDS = 0.4  # of measuring, about
 
 
@@ -59,8 +60,9 @@ def utilisation(
     count = 1 if device.platform == "cpu" else devices
     spent = seconds["step"] + seconds.get("data wait", 0.0)
     rate = flops_per_step * steps / spent
-    peak = count * measured_peak(dtype)
-    if rate > peak:  # other work slowed the measurement that is remembered
+    # Other work may have slowed the measurement that is remembered; a long run can afford one more.
+    peak = count * measured_peak(dtype, again=spent > _WORTH_ANOTHER * _SECONDS)
+    if rate > peak:
         peak = max(rate, count * measured_peak(dtype, again=True))
     side = _SIDES.get(device.platform, _SIDE)
     of = device.device_kind if device.platform != "cpu" else run_folder.processor()

@@ -47,6 +47,13 @@ def test_a_peak_that_was_measured_in_bad_company_is_measured_again(measured):
     assert goodput.measured_peak("float32", again=True) == 40.0
 
 
+def test_a_long_run_measures_the_peak_once_more(measured):
+    measured += [40.0, 80.0]
+    assert goodput.measured_peak("float32") == 40.0
+    long = {**SECONDS, "step": 3600.0, "data wait": 0.0}
+    assert goodput.utilisation(20.0, 3600, long, "float32", 1).share == 0.25
+
+
 @pytest.mark.parametrize("content", ["torn {", "[]", '{"a": 1}'])
 def test_a_damaged_memory_is_written_anew(measured, tmp_path, content):
     (tmp_path / "cache").mkdir()
