@@ -81,7 +81,7 @@ def test_an_interrupt_ends_the_study_and_the_same_call_goes_on(tmp_path):
     def interrupt():
         while not (tmp_path / "ready").exists():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()

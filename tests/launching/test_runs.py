@@ -95,7 +95,7 @@ def test_stop_lets_it_save(tmp_path):
 def test_an_interrupt_is_passed_on_once_and_waited_for(tmp_path):
     def interrupt():
         wait_for(tmp_path / "ready")
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -110,14 +110,14 @@ def test_a_second_interrupt_kills(tmp_path):
     deaf = (
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, lambda *_: "
         "pathlib.Path('asked').write_text('x')); pathlib.Path('ready').write_text('x')\n"
-        "while True: time.sleep(1)"
+        "for _ in range(60): time.sleep(1)"  # a signal ends one sleep, not all of them
     )
     launches = []
 
     def interrupt():
         for sign in ("ready", "asked"):
             wait_for(tmp_path / sign)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
