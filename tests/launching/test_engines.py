@@ -1,6 +1,5 @@
 """What run_all promises, by the local engine; engines that are not there say so."""
 
-import os
 import shutil
 import signal
 import sys

@@ -1,7 +1,6 @@
 """One run as a process: its exit code, its log, stopping it, and whether it has come to its end."""
 
 import json
-import os
 import signal
 import sys
 import threading
