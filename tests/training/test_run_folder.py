@@ -1,6 +1,7 @@
 import collections
 import json
 import shutil
+import sys
 
 import jax
 import pytest
@@ -62,7 +63,8 @@ def assert_refused(folder, fragments, **settings):
     assert contents(folder) == before
 
 
-def test_a_new_folder_says_what_it_is(folder):
+def test_a_new_folder_says_what_it_is(folder, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python", "-m", "imgrec.main", "--config=a.py"])
     experiment = Experiment(seed=3)
     open_folder(folder, experiment)
     assert read(folder) == {
@@ -80,7 +82,7 @@ def test_a_new_folder_says_what_it_is(folder):
     assert launch["devices"] == ["cpu"] * 8
     assert launch["packages"].keys() == set(run_folder.PACKAGES)
     assert all(launch["packages"].values())
-    assert "pytest" in launch["command"]
+    assert launch["command"].endswith(" -m imgrec.main --config=a.py")
     expected = {"config.json", "git.diff", "launches.jsonl"}
     assert {path.name for path in folder.iterdir()} == expected
 
