@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from imgrec.config import DataConfig
 from imgrec.data import Dataset, Shifted, Split
@@ -170,8 +171,9 @@ class Evaluated:
     def computing(self) -> Iterator[None]:
         """Makes the passes that most sections need in a thread of their own meanwhile.
 
-        The network leaves the processor gaps, in which what is known already is counted. Leaving
-        ends the passes after the batch at hand.
+        The network leaves the processor gaps, in which what is known already is counted; numpy's
+        products take one thread for it, as more would wait in loops for cores that are taken.
+        Leaving ends the passes after the batch at hand.
         """
         wanted: dict[str, Split] = {}
         if self._subject is not None and self._split is not None and self._dataset is not None:
@@ -192,7 +194,8 @@ class Evaluated:
         thread = threading.Thread(target=work, name="passes")
         thread.start()
         try:
-            yield
+            with threadpool_limits(1, user_api="blas"):
+                yield
         finally:
             self._stopped = True
             thread.join()
