@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from imgrec.errors import UserError
-from imgrec.files import written_aside
+from imgrec.files import cache_folder, written_aside
 
 _FORMAT = 1  # of the cached index
 _BLOCK = 512
@@ -57,7 +57,7 @@ def members(path: Path) -> Members:
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     stamp = np.array([_FORMAT, status.st_size, status.st_mtime_ns], np.int64)
-    places = (path.with_name(path.name + ".index.npz"), _cache_folder() / _cache_name(path))
+    places = (path.with_name(path.name + ".index.npz"), cache_folder() / _cache_name(path))
     for place in places:
         found = _read_index(place, stamp)
         if found is not None:
@@ -206,10 +206,6 @@ def _cut_short(path: Path, offset: int, why: str) -> UserError:
         f"{path} is cut short or damaged at byte {offset:,}: {why}. Fetch it again (most "
         "downloaders go on where they stopped), or copy it anew; its index is then made afresh."
     )
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("IMGREC_CACHE") or "~/.cache/imgrec").expanduser()
 
 
 def _cache_name(path: Path) -> str:

@@ -20,6 +20,7 @@ from rich.progress import track
 
 from imgrec.data import decode
 from imgrec.errors import UserError
+from imgrec.files import cache_folder
 
 _FORMAT = 1  # of the remembered file; another one is not read
 _LISTED = 10
@@ -71,9 +72,8 @@ class Memory:
 
 def memory_of(dataset: Path) -> Memory:
     """Where a data set is remembered: $IMGREC_CACHE/index, else ~/.cache/imgrec/index."""
-    root = Path(os.environ.get("IMGREC_CACHE") or "~/.cache/imgrec").expanduser()
     name = hashlib.blake2b(os.fsencode(dataset.resolve()), digest_size=10).hexdigest()
-    return Memory(root / "index" / f"{name}.json")
+    return Memory(cache_folder() / "index" / f"{name}.json")
 
 
 def _version() -> list[object]:

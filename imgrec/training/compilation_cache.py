@@ -15,6 +15,8 @@ from pathlib import Path
 
 import jax
 
+from imgrec.files import cache_folder
+
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SWITCH = "JAX_ENABLE_COMPILATION_CACHE"
 THRESHOLD = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
@@ -93,8 +95,7 @@ def _folder() -> Path:
 
     compiled for one machine's instructions may be a crash on another.
     """
-    root = Path(os.environ.get("IMGREC_CACHE") or "~/.cache/imgrec").expanduser()
-    return root / "compiled" / f"{platform.machine()}-{_instructions()}"
+    return cache_folder() / "compiled" / f"{platform.machine()}-{_instructions()}"
 
 
 def _instructions() -> str:

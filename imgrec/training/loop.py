@@ -71,7 +71,7 @@ def train(
         if step:
             console.print(f"Resumed {folder} at step {step} of {total}.")
         window = MetricWindow(saved_window)
-        with clock("start-up"):  # TensorBoard's writer has much to import
+        with clock("start-up"):
             writer, missing = writers.create(
                 folder, resume_step=step, tensorboard=c.log.tensorboard
             )

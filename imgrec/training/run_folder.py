@@ -253,11 +253,6 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def packages() -> dict[str, str | None]:
-    """Versions of what a run's numbers depend on."""
-    return {name: _version(name) for name in PACKAGES}
-
-
 def xla_flags() -> str:
     """XLA_FLAGS without the number of simulated devices, on which results do not depend."""
     flags = os.environ.get("XLA_FLAGS", "").split()

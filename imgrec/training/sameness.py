@@ -91,7 +91,7 @@ def of_program(experiment: Experiment) -> dict[str, str]:
     return {
         **{f"config.{name}": str(value) for name, value in fields.items()},
         "python": platform.python_version(),
-        **{f"package {name}": str(found) for name, found in run_folder.packages().items()},
+        **{f"package {name}": str(found) for name, found in run_folder.versions().items()},
         **{name: str(getattr(jax.config, name, None)) for name in _SETTINGS},
         "XLA_FLAGS": run_folder.xla_flags(),
         **{

@@ -111,7 +111,7 @@ def native_convolutions(experiment: Experiment) -> tuple[bool, str]:
                 f"config.train.cpu_convolutions='native', but {error}. Install a C++ compiler "
                 f"(Debian: apt install g++), name one by the variable CXX, or set {field}=auto."
             ) from None
-        return False, f"CPU convolutions: XLA's, at half the speed, since {error}"
+        return False, f"CPU convolutions: XLA's, which are slower, since {error}"
     return True, f"CPU convolutions: our own, compiled for this processor ({field}=xla: without)"
 
 
