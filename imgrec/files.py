@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,19 @@ from typing import IO
 def cache_folder() -> Path:
     """Where things are remembered that can be had again: $IMGREC_CACHE, else ~/.cache/imgrec."""
     return Path(os.environ.get("IMGREC_CACHE") or "~/.cache/imgrec").expanduser()
+
+
+def writable_bytes(folder: Path) -> int:
+    """Bytes left on the disk of a folder, which is made where it lacks.
+
+    Raises:
+      OSError: no file can be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe.{os.getpid()}"
+    probe.write_bytes(b"imgrec")
+    probe.unlink()
+    return shutil.disk_usage(folder).free
 
 
 @contextmanager

@@ -22,3 +22,15 @@ def test_what_was_there_survives_a_failure(tmp_path):
         raise ZeroDivisionError
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_a_folder_is_made_and_says_how_much_fits(tmp_path):
+    free = files.writable_bytes(tmp_path / "a" / "b")
+    assert free > 0
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_takes_no_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        files.writable_bytes(tmp_path / "file")

@@ -10,12 +10,11 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 
 import jax
 
-from imgrec.files import cache_folder
+from imgrec.files import cache_folder, writable_bytes
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SWITCH = "JAX_ENABLE_COMPILATION_CACHE"
@@ -44,11 +43,7 @@ def configure() -> str:
         return f"compiled programs: kept in {os.environ[FOLDER]} ({FOLDER})"
     folder = _folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.write_bytes(b"imgrec")
-        probe.unlink()
-        free = shutil.disk_usage(folder).free
+        free = writable_bytes(folder)
     except OSError as error:
         return (
             f"compiled programs: not kept, since {folder} cannot be written ({error.strerror}); "

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from imgrec import config as configs
 from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
-from imgrec.files import write_text
+from imgrec.files import writable_bytes, write_text
 from imgrec.training import checkpoints, resolving, xla
 
 PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -208,11 +207,7 @@ def _few(lines: Sequence[str]) -> str:
 
 def _check_space(folder: Path, needs_bytes: int) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.write_bytes(b"imgrec")
-        probe.unlink()
-        free = shutil.disk_usage(folder).free
+        free = writable_bytes(folder)
     except OSError as error:
         raise UserError(
             f"The run folder {folder} cannot be written: {error.strerror}. "
