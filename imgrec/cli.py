@@ -4,7 +4,6 @@
 says of mistakes is meant for programmers, so names and types are looked at here first.
 """
 
-import dataclasses
 import difflib
 import re
 import runpy
@@ -12,16 +11,19 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from imgrec import fields
 from imgrec.config import Experiment
 from imgrec.errors import UserError, nearest
 
 EXIT_BAD_INPUT = 2
 HELP = frozenset({"--help", "-h", "-help", "--helpfull"})
+
+Loaded = TypeVar("Loaded")
 
 
 def run(verb: Callable[[list[str]], int]) -> None:
@@ -120,7 +122,7 @@ def _help(program: str, flag_values: flags.FlagValues) -> str:
         + "\n\nfields:\n"
         + "\n".join(
             f"  config.{name} = {dict(value) if isinstance(value, ConfigDict) else value!r}"
-            for name, value in _fields().items()
+            for name, value in fields.defaults().items()
         )
     )
 
@@ -139,20 +141,38 @@ def _config_spec(argv: Sequence[str]) -> str:
 
 def _check_config_file(spec: str) -> str:
     """Loads the config once to see that it works; gives the experiment's default name."""
+    load(spec, "get_config", Experiment, kind="config", others="configs/*.py")
+    path, _, argument = spec.partition(":")
+    return Path(path).stem + (f"_{argument}" if argument else "")
+
+
+def load(spec: str, function: str, expected: type[Loaded], *, kind: str, others: str) -> Loaded:
+    """What a function of a user's own file returns.
+
+    Args:
+      spec: "FILE[:ARG]"; the function is given the argument, if there is one.
+      function: its name.
+      expected: type of what it has to return.
+      kind: of file, in words.
+      others: pattern of files to suggest where there is none in the folder that was named.
+
+    Raises:
+      UserError: there is no such file, or it does not work, and in which line.
+    """
     path_text, _, argument = spec.partition(":")
     path = Path(path_text)
     if not path.is_file():
         there = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        there = there or sorted(str(p) for p in Path("configs").glob("*.py"))
+        there = there or sorted(str(p) for p in Path().glob(others))
         guess = difflib.get_close_matches(str(path), there, n=1)
         meant = f" Did you mean {guess[0]}?" if guess else ""
         listed = f" There are: {', '.join(there)}." if there else ""
-        raise UserError(f"No config file {path_text!r}.{meant}{listed}")
+        raise UserError(f"No {kind} file {path_text!r}.{meant}{listed}")
     try:
         module = runpy.run_path(path_text)
-        if "get_config" not in module:
-            raise UserError(f"{path_text!r} defines no get_config; expected get_config(arg='').")
-        experiment = module["get_config"](*([argument] if argument else []))
+        if function not in module:
+            raise UserError(f"{path_text!r} defines no {function}; expected {function}(arg='').")
+        found = module[function](*([argument] if argument else []))
     except UserError:
         raise
     except Exception as error:  # whatever a user's own file may raise
@@ -161,57 +181,28 @@ def _check_config_file(spec: str) -> str:
         line = getattr(error, "lineno", None) or (inside[-1] if inside else None)
         at = f", line {line}" if line else ""
         raise UserError(
-            f"The config file {spec!r}{at} does not work: {type(error).__name__}: {error}"
+            f"The {kind} file {spec!r}{at} does not work: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(experiment, Experiment):
+    if not isinstance(found, expected):
         raise UserError(
-            f"get_config() of {path_text!r} returned {type(experiment).__name__}; "
-            "expected an imgrec.config.Experiment."
+            f"{function}() of {path_text!r} returned {type(found).__name__}; "
+            f"expected an {expected.__module__}.{expected.__qualname__}."
         )
-    return path.stem + (f"_{argument}" if argument else "")
+    return found
 
 
 def _check_overrides(argv: Sequence[str]) -> None:
     """Refuses an override of a field that does not exist, with the nearest that does."""
-    fields = _fields()
     for argument in argv[1:]:
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
-        if match is None:
-            continue
-        section, options, option = match[1].partition(".options.")
-        if "." in option or (options and not option):
-            raise UserError(f"Write one name after config.{section}.options, not {option!r}.")
-        name = section + options.rstrip(".")
-        if name in fields:
-            continue
-        inside = [field for field in fields if field.startswith(f"{name}.")]
-        if inside:
-            listed = ", ".join(f"config.{field}" for field in inside)
-            raise UserError(f"config.{name} is a section; set one of {listed}.")
-        last = name.rpartition(".")[2]
-        same = [field for field in fields if field.rpartition(".")[2] == last]
-        guess = same[0] if same else nearest(name, fields)
-        meant = f" Did you mean config.{guess}?" if guess else ""
-        raise UserError(f"Unknown field config.{match[1]}.{meant} --help lists all fields.")
-
-
-def _fields() -> dict[str, Any]:
-    """Default values of all fields of an experiment, by dotted name."""
-    fields = {}
-    for outer in dataclasses.fields(Experiment):
-        value = getattr(Experiment(), outer.name)
-        if not dataclasses.is_dataclass(value):
-            fields[outer.name] = value
-            continue
-        for inner in dataclasses.fields(value):
-            fields[f"{outer.name}.{inner.name}"] = getattr(value, inner.name)
-    return fields
+        if match is not None:
+            fields.check(match[1])
 
 
 def _readable(message: str) -> str:
     """Absl's "flag --config.train.ema=abc: could not convert ..." with our words around it."""
     match = re.match(r"flag --config\.([^=]+)=(.*?): ", message)
-    default = _fields().get(match[1]) if match else None
+    default = fields.defaults().get(match[1]) if match else None
     if match and default is not None and not isinstance(default, ConfigDict):
         kind = "true or false" if isinstance(default, bool) else type(default).__name__
         return f"--config.{match[1]}={match[2]}: expected {kind}, as in {default!r}."

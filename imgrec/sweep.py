@@ -6,12 +6,10 @@ it was left. `sweep.json` and `sweep.csv` have a row for each run. Exit codes: 0
 some failed (the others ran all the same), 2 bad input, 75 stopped (run the same command to go on).
 """
 
-import contextlib
-import fcntl
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from imgrec.config import Experiment
 from imgrec.console import EXIT_STOPPED, create, interruptible
 from imgrec.errors import UserError
 from imgrec.files import write_text
-from imgrec.launching import Outcome, Run, grid, results, runs
+from imgrec.launching import Outcome, Run, engine_flags, grid, results, runs, together
 from imgrec.training import resolving
 
 _USAGE = """usage: python -m imgrec.sweep --config=FILE[:ARG] --sweep='FIELD=VALUE,VALUE' [FLAGS]
@@ -51,12 +49,14 @@ def main(argv: list[str]) -> int:
         print(_USAGE + cli.flag_help(shown))
         return 0
     base, given = cli.parse(argv, _define_flags)
-    options = _options(given.engine_options)
+    options = engine_flags.options(given.engine_options)
     launching.check(given.engine, options)
     folder = Path(given.workdir or Path("runs") / f"{base.name}_sweep")
     points = _points(argv, given.sweep, folder)
-    _check_folder(folder)
-    _check_saved(points)
+    together.check(folder)
+    default = resolving.resolve(Experiment())
+    for point in points:
+        together.check_begun(point.run.folder, point.experiment, default)
     console = create()
     console.print(
         f"{len(points)} runs in {folder}: " + " x ".join(_described(points)), markup=False
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
             told = "finished" if runs.is_finished(point.run.folder) else "to run"
             console.print(f"{point.run.name}: {told}\n  {shlex.join(point.run.command)}")
         return 0
-    with interruptible(), _alone(folder):
+    with interruptible(), together.alone(folder, "sweep"):
         return _sweep(points, folder, given.engine, options, argv, console)
 
 
@@ -205,20 +205,6 @@ def _value(experiment: Experiment, field: str) -> Any:
     return value
 
 
-def _options(texts: Sequence[str]) -> dict[str, Any]:
-    """Options of an engine; what reads as a number is one."""
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise UserError(
-                f"--engine_options={text!r}: expected NAME=VALUE, as in partition=gpu,time=600."
-            )
-        number = value.removeprefix("-").replace(".", "", 1)
-        options[name] = (float if "." in value else int)(value) if number.isdigit() else value
-    return options
-
-
 def _described(points: Sequence[Point]) -> list[str]:
     fields = points[0].values
     return [
@@ -227,72 +213,12 @@ def _described(points: Sequence[Point]) -> list[str]:
     ]
 
 
-def _check_folder(folder: Path) -> None:
-    if (folder / "config.json").exists():
-        raise UserError(
-            f"{folder} is the folder of a single run. Choose another with --workdir=FOLDER."
-        )
-
-
-def _check_saved(points: Sequence[Point]) -> None:
-    """Refuses folders in which runs of another experiment were begun, before any is started."""
-    default = config.to_dict(resolving.resolve(Experiment()))
-    for point in points:
-        path = point.run.folder / "config.json"
-        if not path.exists():
-            continue
-        try:
-            saved = json.loads(path.read_text())["experiment"]
-            changes = config.differences(saved, config.to_dict(point.experiment), default=default)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}). Restore it, or sweep in another --workdir."
-            ) from None
-        if changes:
-            raise UserError(
-                f"{point.run.folder} was begun with another configuration (saved -> now):\n  "
-                + "\n  ".join(changes)
-                + "\nGive the values it was begun with, or sweep in another --workdir=FOLDER."
-            )
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps a second sweep out of the folder, whose runs would write over the first one's."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written: {error.strerror}. Choose another with "
-            "--workdir=FOLDER."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Another sweep is at work in {folder}. Wait for it, or choose another with "
-                "--workdir=FOLDER."
-            ) from None
-        yield
-
-
 def _define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "sweep", [], "a field and its values: 'optimizer.learning_rate=0.1,0.03'; give one for "
         "each field", flag_values=flag_values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "engine", "local", "local (one after the other), slurm or ray", flag_values=flag_values
-    )
-    flags.DEFINE_list(
-        "engine_options",
-        [],
-        "for slurm, sbatch's: partition=gpu,gpus_per_node=1,time=600 (minutes); for ray: "
-        "address, num_cpus, num_gpus, memory",
-        flag_values=flag_values,
-    )
+    engine_flags.define(flag_values)
     flags.DEFINE_string(
         "workdir", "", "a folder for the runs; by default runs/<config name>_sweep",
         flag_values=flag_values,

@@ -18,15 +18,16 @@ FLOORS = [
         "export",
         "bench",
         "sweep",
+        "ablate",
         "cli",
         "console",
     },
-    {"benchmarking"},
+    {"benchmarking", "ablation"},
     {"training", "evaluation", "reporting", "transfer", "launching"},
     {"tasks"},
     {"models", "data", "augment", "corruptions"},
     {"native"},
-    {"config", "durations", "errors", "files", "options", "randomness", "validation"},
+    {"config", "durations", "errors", "fields", "files", "options", "randomness", "validation"},
 ]
 FORBIDDEN = {
     "models": {"data"},

@@ -166,12 +166,6 @@ def test_a_run_folder_and_a_sweep_at_work_are_left_alone(command, stand_in):
     assert command(rate, "--workdir=busy") == 0
 
 
-def test_options_of_engines_have_types():
-    found = sweep._options(["partition=gpu", "time=600", "num_gpus=0.5", "constraint=a100-80"])
-
-    assert found == {"partition": "gpu", "time": 600, "num_gpus": 0.5, "constraint": "a100-80"}
-
-
 def test_help_names_the_verb_and_its_flags(capsys):
     assert sweep.main(["sweep", "--help"]) == 0
     said = capsys.readouterr().out
