@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 from rich.console import Console
 
-from imgrec import cli, config, validation
+from imgrec import claims, cli, config, validation
 from imgrec.benchmarking import latency, passes, start, step, synthetic, turns, whole_run
 from imgrec.config import Experiment
 from imgrec.data import Dataset
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     validation.validate(experiment)
     experiment = resolving.resolve(experiment)
     console = Console(highlight=False, soft_wrap=True)
+    folder = Path(given.out or claims.root() / "results")
     results = {}
     for i, what in enumerate(whats):
         if what not in _ELSEWHERE and (i == 0 or whats[i - 1] in _ELSEWHERE):
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
             console.print(f"  {line}", markup=False)
     # At the end, since to name the device starts the backend, which fixes XLA's flags.
     for what, result in results.items():
-        path = Path(given.out) / f"bench_{what}_{_name(experiment)}.json"
+        path = folder / f"bench_{what}_{_name(experiment)}.json"
         fingerprint = config.fingerprint(experiment)
         turns.write({**result, "fingerprint": fingerprint}, path, _command(argv, what))
     return 0
@@ -143,7 +144,7 @@ def _define_flags(flag_values: flags.FlagValues) -> None:
     define(flags.DEFINE_integer, "calls", 300, "of latency", lower_bound=1)
     define(flags.DEFINE_bool, "noise", False, "random images instead of the data set's files")
     define(flags.DEFINE_string, "torch_python", sys.executable, "interpreter that has PyTorch")
-    define(flags.DEFINE_string, "out", "results", "folder of the results")
+    define(flags.DEFINE_string, "out", "", "folder of the results; by default results/")
 
 
 if __name__ == "__main__":

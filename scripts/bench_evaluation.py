@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True, help="a run on CIFAR-10 with ResNet-20")
     parser.add_argument("--rounds", type=int, default=5)
-    default = benchmark.ROOT / "results" / "bench_evaluation.json"
+    default = benchmark.RESULTS / "bench_evaluation.json"
     parser.add_argument("--out", default=str(default))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as compiled:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 
+from imgrec import claims
 from imgrec.benchmarking import step, turns
 from imgrec.config import DataConfig, Experiment, ModelConfig, TrainConfig
 from imgrec.training import goodput
@@ -61,7 +62,7 @@ def main() -> int:
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--against", action="append", default=[], choices=tuple(step.PEERS))
     parser.add_argument("--tiny", action="store_true", help="2 images of 32x32, one round")
-    parser.add_argument("--out", default=str(turns.ROOT / "results" / "bench_gpu.json"))
+    parser.add_argument("--out", default=str(claims.root() / "results" / "bench_gpu.json"))
     arguments = parser.parse_args()
     if unknown := set(arguments.networks.split(",")) - set(NETWORKS):
         parser.error(f"no network {min(unknown)!r}; there are {', '.join(NETWORKS)}")

@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--batches", type=int, default=100, help="of each contestant in a round")
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "bench_input.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "bench_input.json"))
     arguments = parser.parse_args()
     if arguments.data_root:
         os.environ["IMGREC_DATA"] = arguments.data_root

@@ -44,7 +44,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from imgrec import data
+from imgrec import claims, data
 from imgrec.config import DataConfig
 from imgrec.data import decode, order, pipeline
 from imgrec.data.view import View
@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batches", type=int, default=40, help="of each contestant in a round")
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--out", default=str(ROOT / "results" / "bench_jpeg.json"))
+    parser.add_argument("--out", default=str(claims.root() / "results" / "bench_jpeg.json"))
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def main() -> int:
         "command": "python scripts/bench_jpeg.py",
     }
     Path(arguments.out).parent.mkdir(exist_ok=True)
-    Path(arguments.out).write_text(json.dumps(result, indent=2) + "\n")
+    claims.write(Path(arguments.out), result)
     for name, speed in result["median_images_per_second"].items():
         ratio = result["median_ratio_to"].get(name, 1.0)
         print(f"{name:15s} {speed:7,.0f} images/s; ours over it {ratio:.3f}")

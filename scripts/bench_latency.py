@@ -46,7 +46,7 @@ Contestants = dict[str, Callable[[], object]]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "bench_latency.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "bench_latency.json"))
     arguments = parser.parse_args()
     settings = {}
     for name in NETWORKS:

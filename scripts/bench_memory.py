@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--limit_mb", type=int, default=512)
     parser.add_argument("--folder", default="", help="where there is room; default: the system's")
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "bench_memory.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "bench_memory.json"))
     parser.add_argument("--read", default="", help=argparse.SUPPRESS)  # the fresh process's part
     arguments = parser.parse_args()
     if arguments.read:

@@ -34,7 +34,7 @@ SAVING: dict[str, dict[str, Any]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="vit_b16")
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "fsdp_memory.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "fsdp_memory.json"))
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)  # a fresh process's part
     arguments = parser.parse_args()
     if arguments.of:

@@ -39,7 +39,7 @@ SKIMAGE = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "pretrained_photos.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "pretrained_photos.json"))
     arguments = parser.parse_args()
     files = [photographs.folder(*photographs.SKLEARN) / name for name in SKLEARN]
     files += [photographs.folder(*photographs.SKIMAGE) / name for name in SKIMAGE]

@@ -25,7 +25,7 @@ from flax.traverse_util import flatten_dict
 from torch import nn
 from torch.nn import functional
 
-from imgrec import config, randomness
+from imgrec import claims, config, randomness
 from imgrec.models.vit import sincos_positions
 from imgrec.training import run_folder
 from imgrec.training.plan import Plan, plan
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--data_root", default="", help="folder with the official files")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--out", default=str(ROOT / "results" / "compare_vit.json"))
+    parser.add_argument("--out", default=str(claims.root() / "results" / "compare_vit.json"))
     arguments = parser.parse_args()
     if arguments.data_root:
         os.environ["IMGREC_DATA"] = arguments.data_root
@@ -93,7 +93,7 @@ def main() -> int:
         "fingerprint": config.fingerprint(planned.experiment),
     }
     Path(arguments.out).parent.mkdir(exist_ok=True)
-    Path(arguments.out).write_text(json.dumps(result, indent=2) + "\n")
+    claims.write(Path(arguments.out), result)
     print(f"first 10 steps differ by at most {result['values'][0]:.2e}; {arguments.out}")
     return 0
 

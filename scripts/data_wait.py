@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", default="", help="folder with the official files")
     parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "data_wait.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "data_wait.json"))
     arguments = parser.parse_args()
     root = {"IMGREC_DATA": arguments.data_root} if arguments.data_root else {}
     shares, seconds = {}, {}

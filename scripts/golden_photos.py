@@ -38,7 +38,7 @@ Prepare = Callable[[Image.Image, int], Image.Image]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=str(benchmark.ROOT / "results" / "pretrained_logits.json"))
+    parser.add_argument("--out", default=str(benchmark.RESULTS / "pretrained_logits.json"))
     arguments = parser.parse_args()
     files = [photographs.folder(*photographs.SKLEARN) / name for name in PHOTOS]
     golden, differences, otherwise = {}, {}, {}

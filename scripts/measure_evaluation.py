@@ -116,7 +116,7 @@ def main() -> int:
     extra = f" --ood={others}" if others else ""
     benchmark.write(
         result,
-        str(benchmark.ROOT / "results" / f"{arguments.claim}.json"),
+        str(benchmark.RESULTS / f"{arguments.claim}.json"),
         f"python scripts/measure_evaluation.py {arguments.claim} --workdir=RUN{extra}",
     )
     return 0

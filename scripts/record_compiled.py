@@ -228,7 +228,7 @@ def record_minimum() -> int:
     }
     benchmark.write(
         result,
-        str(benchmark.ROOT / "results" / "collectives.json"),
+        str(benchmark.RESULTS / "collectives.json"),
         "python scripts/record_compiled.py --minimum",
     )
     return 0

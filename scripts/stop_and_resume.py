@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from imgrec import claims
+
 ROOT = Path(__file__).parents[1]
 LOG_EVERY = 10
 
@@ -24,7 +26,7 @@ LOG_EVERY = 10
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", default="", help="folder with the official files")
-    parser.add_argument("--folder", default=str(ROOT / "runs" / "cifar10_resnet_paper"))
+    parser.add_argument("--folder", default=str(claims.root() / "runs" / "cifar10_resnet_paper"))
     parser.add_argument("--stops", type=int, nargs="+", default=[60, 120])
     arguments = parser.parse_args()
     folder = Path(arguments.folder)
@@ -56,6 +58,7 @@ def main() -> int:
         "target": arguments.stops[-1],
         "reached": gapless and codes == [75] * len(codes) and stopped_at[-1] >= arguments.stops[-1],
         "n": len(codes),
+        "rule": "target",
         "exit_codes": codes,
         "checkpoints": stopped_at,
         "log_lines_without_gap": gapless,
@@ -63,14 +66,15 @@ def main() -> int:
         "images_per_second": [line["time/images_per_second"] for line in logged],
         "seeds": [config["experiment"]["seed"]],
         "device": f"{launch['processor']}, {launch['cores']} cores, {launch['backend']}",
+        "versions": launch["packages"],
         "git_revision": launch["git_revision"],
+        "git_dirty": launch["git_dirty"],
         "command": "python scripts/stop_and_resume.py --data_root=FOLDER",
         "fingerprint": config["fingerprint"],
         "config": config["experiment"],
     }
-    path = ROOT / "results" / "cifar10_resnet20_paper_pieces.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = claims.root() / "results" / "cifar10_resnet20_paper_pieces.json"
+    claims.write(path, result)
     print(path)
     return 0
 

@@ -18,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgrec import claims
+
 ROOT = Path(__file__).parents[1]
 RUNS = Path("runs") / "transfer"
 PER_CLASS, SEEDS, CLASSES = (10, 25, 100), (0, 1, 2), 10
@@ -88,7 +90,7 @@ def main() -> int:
     arguments = parser.parse_args()
     study = STUDIES[arguments.study]
     if study.source:
-        run(Path(study.weights), [f"--config=configs/{study.source}"], arguments.source_root)
+        run(Path(study.weights), [f"--config={ROOT}/configs/{study.source}"], arguments.source_root)
     size = [f"--config.data.image_size={arguments.image_size}"] if arguments.image_size else []
     found = {
         str(count): {
@@ -97,9 +99,9 @@ def main() -> int:
         }
         for count in PER_CLASS
     }
-    path = ROOT / "results" / f"transfer_{arguments.study}.json"
+    path = claims.root() / "results" / f"transfer_{arguments.study}.json"
     result = collect(arguments.study, study, found)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    claims.write(path, result)
     print(f"{path}: gain {result['mean']:.4f} +- {result['std']:.4f}")
     return 0
 
@@ -120,7 +122,7 @@ def one(study: Study, method: str, count: int, seed: int, size: list[str], data_
             else (f"--config.optimizer.learning_rate={rate}", *study.trained_flags)
         )
         settings = [
-            f"--config=configs/transfer.py:{argument}",
+            f"--config={ROOT}/configs/transfer.py:{argument}",
             f"--config.seed={seed}",
             f"--config.data.split_seed={seed}",
             f"--config.data.per_class={count}",
@@ -135,12 +137,12 @@ def one(study: Study, method: str, count: int, seed: int, size: list[str], data_
 
 def run(folder: Path, settings: list[str], data_root: str) -> Path:
     """One run through the front door, unless it is there."""
-    if not (ROOT / folder / "evaluation" / "test" / "metrics.json").exists():
+    if not (claims.root() / folder / "evaluation" / "test" / "metrics.json").exists():
         # The root goes by the environment, so that the fingerprint names no one's folder.
         environment = {**os.environ, **({"IMGREC_DATA": data_root} if data_root else {})}
         subprocess.run(
             [sys.executable, "-m", "imgrec.main", *settings, f"--workdir={folder}"],
-            cwd=ROOT,
+            cwd=claims.root(),
             env=environment,
             check=True,
         )
@@ -148,7 +150,7 @@ def run(folder: Path, settings: list[str], data_root: str) -> Path:
 
 
 def best_validation(folder: Path) -> float:
-    lines = (ROOT / folder / "metrics.jsonl").read_text().splitlines()
+    lines = (claims.root() / folder / "metrics.jsonl").read_text().splitlines()
     return max(json.loads(line).get("validation/accuracy", 0.0) for line in lines)
 
 
@@ -156,7 +158,7 @@ def collect(name: str, study: Study, found: dict[str, dict[str, list[Path]]]) ->
     """The study's result, from what its runs wrote."""
 
     def read(folder: Path, *parts: str) -> dict:
-        return json.loads((ROOT / folder).joinpath(*parts).read_text())
+        return json.loads((claims.root() / folder).joinpath(*parts).read_text())
 
     def accuracy(folder: Path) -> float:
         return read(folder, "evaluation", "test", "metrics.json")["accuracy"]
@@ -178,22 +180,22 @@ def collect(name: str, study: Study, found: dict[str, dict[str, list[Path]]]) ->
     pairs = zip(fewest[study.methods[0]]["values"], fewest["scratch"]["values"], strict=True)
     gains = [ours - scratch for ours, scratch in pairs]
     first = found[str(PER_CLASS[0])][study.methods[0]][0]
-    launch = json.loads((ROOT / first / "launches.jsonl").read_text().splitlines()[0])
+    launch = json.loads((claims.root() / first / "launches.jsonl").read_text().splitlines()[0])
     config = read(first, "config.json")
     return {
         "claim": study.text,
         "metric": "gain in test accuracy over the same network from scratch",
         "values": gains,
+        "value": statistics.fmean(gains),
         "mean": statistics.fmean(gains),
-        "std": statistics.stdev(gains),
-        "median": statistics.median(gains),
+        "rule": "seeds",
         "n": read(first, "evaluation", "test", "metrics.json")["n"],
         "target": study.target,
         "reached": statistics.fmean(gains) >= study.target,
         "seeds": list(SEEDS),
         "accuracy_by_images_a_class": table,
         "device": f"{launch['processor']}, {launch['cores']} cores, {launch['backend']}",
-        "packages": launch["packages"],
+        "versions": launch["packages"],
         "git_revision": launch["git_revision"],
         "git_dirty": launch["git_dirty"],
         "command": f"python scripts/transfer_study.py {name} --data_root=FOLDER"
@@ -205,10 +207,10 @@ def collect(name: str, study: Study, found: dict[str, dict[str, list[Path]]]) ->
 
 def chosen(folder: Path) -> dict:
     """What validation chose for a run."""
-    report = json.loads((ROOT / folder / "evaluation" / "test" / "metrics.json").read_text())
+    report = json.loads((claims.root() / folder / "evaluation" / "test" / "metrics.json").read_text())
     if "head" in report:
         return {k: v for k, v in report["head"]["chosen"].items() if k in ("l2", "k")}
-    experiment = json.loads((ROOT / folder / "config.json").read_text())["experiment"]
+    experiment = json.loads((claims.root() / folder / "config.json").read_text())["experiment"]
     return {"learning_rate": experiment["optimizer"]["learning_rate"], "step": report["step"]}
 
 

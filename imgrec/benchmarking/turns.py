@@ -1,6 +1,5 @@
 """Contestants in one process that take turns, and the result file that a measurement ends in."""
 
-import json
 import os
 import statistics
 import time
@@ -10,7 +9,7 @@ from typing import Any
 
 import jax
 
-from imgrec.files import write_text
+from imgrec import claims
 from imgrec.training import run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +67,8 @@ def write(result: Mapping[str, Any], out: str | Path, command: str) -> None:
         "versions": run_folder.versions(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "git_revision": run_folder.git("rev-parse", "HEAD"),
+        "git_dirty": bool(run_folder.git("status", "--porcelain")),
         "command": command,
     }
-    write_text(Path(out), json.dumps(told, indent=2) + "\n")
+    claims.write(Path(out), told)
     print(f"{out} written")
