@@ -134,6 +134,30 @@ class HeadConfig:
 
 
 @dataclass
+class ClassifierConfig:
+    """A classical classifier, fitted to features of images; no network is trained then.
+
+    Of several values of an option the validation split chooses. `imgrec.classical` says what is
+    done, and reads `data`, `features`, `seed`, `eval.batch_size` and `log` beside this.
+    """
+
+    name: str = ""  # knn, svm, linear_svm, random_forest, ...; "" is none: a network is trained
+    options: ConfigDict = field(default_factory=ConfigDict)  # k, c, gamma, trees, ...
+
+
+@dataclass
+class FeaturesConfig:
+    """What a classical classifier is given of an image."""
+
+    # "pixels", "hog", "lbp", "colour", "edges", "gabor", "words", or several as "hog+colour"; or
+    # "network": what that of init.weights hands to its head.
+    name: str = "pixels"
+    deskew: bool = False  # slanted strokes are set upright first, as is good for digits
+    cache: str = ""  # folder of computed features, which runs may share; "" is the run's own
+    options: ConfigDict = field(default_factory=ConfigDict)  # orientations, cell, cells, words, ...
+
+
+@dataclass
 class DistillConfig:
     """Learning from a teacher's soft labels beside the true ones (Hinton et al. 2015)."""
 
@@ -204,6 +228,7 @@ class MeshConfig:
     fsdp: int = 1
     tensor: int = 1
     rules: tuple[tuple[str, str], ...] = ((".*", "auto"),)
+    cpu_devices: int = 0  # that a host's cores are shared out to; 0: as many as are fastest
 
 
 @dataclass
@@ -243,6 +268,8 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

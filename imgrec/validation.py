@@ -10,7 +10,7 @@ import typing
 from typing import Any
 
 from imgrec import durations
-from imgrec.config import AugmentConfig, Experiment
+from imgrec.config import AugmentConfig, Experiment, FeaturesConfig
 from imgrec.errors import UserError, unknown
 
 
@@ -76,6 +76,7 @@ def validate(experiment: Experiment) -> None:
         "mesh.data": (c.mesh.data, -1, inf),
         "mesh.fsdp": (c.mesh.fsdp, -1, inf),
         "mesh.tensor": (c.mesh.tensor, -1, inf),
+        "mesh.cpu_devices": (c.mesh.cpu_devices, 0, inf),
         "eval.batch_size": (c.eval.batch_size, 0, inf),
         "checkpoint.keep": (c.checkpoint.keep, 1, inf),
     }
@@ -98,6 +99,7 @@ def validate(experiment: Experiment) -> None:
             "config.data.per_class makes all classes equally large, and config.data.imbalance "
             "unequally; set one of them."
         )
+    _check_classical(c)
     if c.data.workers and c.data.resident == "on":
         raise UserError(
             "config.data.workers read batches on the host, which config.data.resident='on' "
@@ -136,6 +138,41 @@ def validate(experiment: Experiment) -> None:
                 raise UserError(f"config.{name}: {regex!r} is no regex ({error}).") from None
     if len(c.augment.mean) != len(c.augment.std):
         raise UserError("config.augment.mean and config.augment.std need the same length.")
+
+
+def _check_classical(c: Experiment) -> None:
+    """A classical classifier is alone, and what only it reads is set for it only."""
+    if c.classifier.name:
+        others = {
+            "head.name": (c.head.name, "trained"),
+            "distill.teacher": (c.distill.teacher, ""),
+        }
+        for name, (value, default) in others.items():
+            if value != default:
+                raise UserError(
+                    f"config.{name}={value!r} is about a network, and config.classifier.name="
+                    f"{c.classifier.name!r} fits a classical classifier; set one of them."
+                )
+        if (c.features.name == "network") != bool(c.init.weights):
+            raise UserError(
+                f"config.features.name={c.features.name!r} with config.init.weights="
+                f"{c.init.weights!r}: features of a network are those of named weights, as in "
+                "--config.features.name=network --config.init.weights=runs/mnist_lenet; features "
+                "by hand have none."
+            )
+        return
+    default = FeaturesConfig()
+    for field in dataclasses.fields(FeaturesConfig):
+        if getattr(c.features, field.name) != getattr(default, field.name):
+            raise UserError(
+                f"config.features.{field.name} is set, and only a classical classifier reads it. "
+                "Set --config.classifier.name=svm, or another of imgrec.classical."
+            )
+    if c.classifier.options:
+        raise UserError(
+            f"config.classifier.options.{min(c.classifier.options)} is set without a "
+            "classifier. Set --config.classifier.name=svm, or another of imgrec.classical."
+        )
 
 
 def _augment_limits(a: AugmentConfig) -> dict[str, tuple[int | float, ...]]:

@@ -49,7 +49,8 @@ def test_to_dict_is_json():
 
 def test_to_dict_names_every_field():
     names = {f"{name}." for name in config.flatten(config.to_dict(Experiment()))}
-    sections = ("augment", "data", "head", "model", "optimizer", "schedule")
+    sections = ("augment", "classifier", "data", "features", "head", "model", "optimizer")
+    sections += ("schedule",)
     empty = {f"{section}.options." for section in sections}  # that hold nothing yet
     assert names | empty == {f"{name}." for name in FIELDS}
 

@@ -2,6 +2,7 @@ import dataclasses
 import re
 
 import pytest
+from ml_collections import ConfigDict
 
 from imgrec.config import Experiment, ModelConfig
 from imgrec.errors import UserError
@@ -205,3 +206,37 @@ def test_refuses_what_is_no_regex(name, value):
 def test_mean_and_std_come_together():
     with pytest.raises(UserError, match="need the same length"):
         validate(with_field("augment.mean", (0.5,)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head.name": "knn"}, "config.head.name='knn' is about a network"),
+        ({"distill.teacher": "runs/x"}, "config.distill.teacher='runs/x' is about a network"),
+        ({"init.weights": "runs/x"}, "features by hand have none"),
+        ({"features.name": "network"}, "features of a network are those of named weights"),
+    ],
+)
+def test_a_classical_classifier_is_alone(fields, message):
+    experiment = with_field("classifier.name", "svm")
+    validate(experiment)
+    for name, value in fields.items():
+        section, _, field = name.rpartition(".")
+        setattr(getattr(experiment, section), field, value)
+    with pytest.raises(UserError, match=re.escape(message)):
+        validate(experiment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("features.name", "hog"),
+        ("features.deskew", True),
+        ("features.cache", "x"),
+        ("features.options", ConfigDict({"cell": 4})),
+        ("classifier.options", ConfigDict({"k": 4})),
+    ],
+)
+def test_what_only_a_classical_classifier_reads_is_set_for_one(name, value):
+    with pytest.raises(UserError, match=rf"config\.{name}.* is set.*--config\.classifier\.name="):
+        validate(with_field(name, value))
