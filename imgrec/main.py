@@ -66,7 +66,7 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job, clock:
     console = Console(highlight=False, soft_wrap=True, quiet=job.process > 0)
     console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")
     console.print(json.dumps(config.to_dict(experiment), indent=2), markup=False)
-    console.print(xla.configure(experiment))
+    console.print(xla.configure(experiment, job.processes))
     console.print(compilation_cache.configure(), markup=False)
     console.print(f"processes: {job.processes}, {job.found}", markup=False)
     sameness.check(experiment)

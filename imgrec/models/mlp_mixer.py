@@ -149,6 +149,7 @@ register(
         image_shape=(224, 224, 3),
         num_classes=1000,
         dense_convolutions=False,
+        matrix_products=True,
         check=_check,
     )
 )

@@ -90,6 +90,7 @@ class Description:
     dense_convolutions: bool  # whether they are most of the work, which decides compiler flags
     variants: tuple[str, ...]  # the family's listed names
     options: Mapping[str, Any]  # with their defaults
+    matrix_products: bool = False  # whether these, over tokens, are most of the work
     init_images: int = 0  # training images that the initialisation is computed from
 
     def __str__(self) -> str:
@@ -125,6 +126,7 @@ def describe(name: str) -> Description:
         parameters_classes=family.num_classes,
         dense_convolutions=family.dense_convolutions,
         variants=tuple(family.variants),
+        matrix_products=family.matrix_products,
         options={f.name: defaults.get(f.name, f.default) for f in _option_fields(family, fixed)},
         init_images=family.init_images,
     )
@@ -161,6 +163,7 @@ class Family:
     dense_convolutions: bool
     fields: Callable[..., dict[str, Any]] = dict  # by default the groups as they are
     check: Callable[[Any, ImageShape], None] = _accept  # (module, image_shape), may refuse
+    matrix_products: bool = False
     init_images: int = 0  # normalised training images that `module.init` should be given
     image_shapes: Mapping[str, ImageShape] = dataclasses.field(default_factory=dict)  # by variant
     defaults: Callable[..., dict[str, Any]] = _no_defaults

@@ -297,6 +297,7 @@ register(
         image_shape=(224, 224, 3),
         num_classes=1000,
         dense_convolutions=False,
+        matrix_products=True,
         check=_check,
     )
 )
@@ -312,6 +313,7 @@ register(
         image_shape=(32, 32, 3),
         num_classes=10,
         dense_convolutions=False,
+        matrix_products=True,
         check=_check,
     )
 )
@@ -337,6 +339,7 @@ register(
         image_shape=(224, 224, 3),
         num_classes=1000,
         dense_convolutions=False,
+        matrix_products=True,
         check=_check,
     )
 )

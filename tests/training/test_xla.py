@@ -8,7 +8,7 @@ import jax
 import jaxlib
 import pytest
 
-from imgrec.config import Experiment, ModelConfig, TrainConfig
+from imgrec.config import DataConfig, Experiment, MeshConfig, ModelConfig, TrainConfig
 from imgrec.errors import UserError
 from imgrec.native import build
 from imgrec.training import xla, xla_gpu
@@ -102,6 +102,45 @@ def test_several_devices_keep_xlas(known):
     # The tests simulate eight.
     assert "XLA's, which can be cut over devices" in configure("auto", "resnet20", "auto")
     assert "compiled for this processor" in configure("auto", "resnet20", "native")
+
+
+@pytest.mark.parametrize(
+    ("model", "cores", "asked", "batch_size", "mesh", "processes", "devices"),
+    [
+        ("vit_ti4", 2, 0, 128, {}, 1, 2),
+        ("mixer_s4", 2, 0, 128, {}, 1, 2),
+        ("resnet20", 2, 0, 128, {}, 1, 1),
+        ("vit_ti4", 1, 0, 128, {}, 1, 1),
+        ("vit_ti4", 64, 0, 128, {}, 1, 4),
+        ("vit_ti4", 4, 0, 126, {}, 1, 3),
+        ("vit_ti4", 2, 0, 128, {}, 2, 1),
+        ("vit_ti4", 2, 0, 128, {"data": 1}, 1, 1),
+        ("vit_ti4", 2, 1, 128, {}, 1, 1),
+        ("resnet20", 2, 3, 128, {}, 2, 3),
+    ],
+)
+def test_transformers_have_a_device_for_each_core(
+    one_device, model, cores, asked, batch_size, mesh, processes, devices
+):
+    updated = {}
+    one_device.setattr(jax.config, "update", updated.__setitem__)
+    one_device.setattr(xla, "_cores", lambda: cores)
+    experiment = Experiment(
+        model=ModelConfig(name=model),
+        data=DataConfig(batch_size=batch_size),
+        mesh=MeshConfig(cpu_devices=asked, **mesh),
+    )
+    line = xla.configure(experiment, processes)
+    assert updated == ({"jax_num_cpu_devices": devices} if devices > 1 else {})
+    assert (f"CPU devices: {devices}, " in line) == (devices > 1)
+
+
+def test_devices_that_are_there_stay(known):
+    # The tests simulate eight, and have computed.
+    assert "CPU devices" not in configure("auto", "vit_ti4", "auto")
+    known.setattr(xla, "_one_cpu_device", lambda: True)
+    known.setattr(xla, "_cores", lambda: 2)
+    assert "CPU devices" not in configure("auto", "vit_ti4", "auto")
 
 
 @pytest.mark.parametrize(
