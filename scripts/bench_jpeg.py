@@ -27,7 +27,6 @@ are made on the spot: crops of scikit-learn's two photographs, at quality 90. Wr
 
 import argparse
 import io
-import json
 import os
 import random
 import statistics

@@ -10,7 +10,6 @@ a shorter warm-up and smaller batches. Writes `results/compare_vit.json`.
 """
 
 import argparse
-import json
 import os
 import runpy
 import sys

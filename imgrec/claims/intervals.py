@@ -108,7 +108,8 @@ def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Verdict:
     inside = value in expected
     where = "inside" if inside else "OUTSIDE"
     return Verdict(
-        inside, f"{value:.5g} is {where} the interval from {expected.low:.5g} to {expected.high:.5g}"
+        inside,
+        f"{value:.5g} is {where} the interval from {expected.low:.5g} to {expected.high:.5g}",
     )
 
 

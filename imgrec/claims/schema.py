@@ -45,10 +45,23 @@ KEYS: Mapping[str, str] = {
 }
 
 # What every file has ever had.
-_ALWAYS = ("claim", "metric", "values", "n", "target", "reached", "device", "git_revision")
-_ALWAYS += ("command",)
+_ALWAYS = [
+    "claim",
+    "metric",
+    "values",
+    "n",
+    "target",
+    "reached",
+    "device",
+    "git_revision",
+    "command",
+]
 # Older names of today's keys.
-_ONCE = {"packages": "versions", "machine": "device", "config_hash": "fingerprint"}
+_ONCE: Mapping[str, str] = {
+    "packages": "versions",
+    "machine": "device",
+    "config_hash": "fingerprint",
+}
 
 
 def root() -> Path:
@@ -69,7 +82,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Restore it: git checkout {path}") from None
+        raise UserError(
+            f"{path} cannot be read ({error}). Restore it: git checkout {path}"
+        ) from None
     if not isinstance(found, dict):
         raise UserError(f"{path} is no result: expected an object with the keys {', '.join(KEYS)}.")
     result = {_ONCE.get(name, name): value for name, value in found.items()}
@@ -135,6 +150,7 @@ def write(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: it is no result; nothing is written then.
     """
+    check(result, str(path))  # before anything is computed from its values
     whole = complete(result)
     check(whole, str(path))
     write_text(path, json.dumps(whole, indent=2) + "\n")
