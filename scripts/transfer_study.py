@@ -207,7 +207,9 @@ def collect(name: str, study: Study, found: dict[str, dict[str, list[Path]]]) ->
 
 def chosen(folder: Path) -> dict:
     """What validation chose for a run."""
-    report = json.loads((claims.root() / folder / "evaluation" / "test" / "metrics.json").read_text())
+    report = json.loads(
+        (claims.root() / folder / "evaluation" / "test" / "metrics.json").read_text()
+    )
     if "head" in report:
         return {k: v for k, v in report["head"]["chosen"].items() if k in ("l2", "k")}
     experiment = json.loads((claims.root() / folder / "config.json").read_text())["experiment"]

@@ -135,11 +135,13 @@ def complete(result: Mapping[str, Any]) -> dict[str, Any]:
     values = result["values"]
     mean = statistics.fmean(values)
     given = {_ONCE.get(name, name): value for name, value in result.items()}
+    rule = intervals.rule(given)
+    of_mean = "mean" in result or rule == "seeds"
     known = {
         "mean": mean,
         "std": statistics.stdev(values) if len(values) > 1 else None,
-        "value": result.get("median", mean if "mean" in result else values[0]),
-        "rule": intervals.rule(given),
+        "value": result.get("median", mean if of_mean else values[0]),
+        "rule": rule,
     }
     return {"format": FORMAT, **dict.fromkeys(KEYS), **known, **given}
 
@@ -157,7 +159,7 @@ def write(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _close(a: float, b: float) -> bool:
+def _close(a: int | float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-12)
 
 
