@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from imgrec.data import Split, pipeline
+from imgrec.config import Experiment
+from imgrec.data import Info, Split, pipeline
 from imgrec.evaluation import exact, metrics, predictions
 from imgrec.evaluation.predictions import Predictions
 from imgrec.native import convolution as native
@@ -68,7 +69,15 @@ class Evaluator:
         if distributed.agreed(done):
             return saved
         run = self._run(self._plan.dataset.test, variables)
-        return write_test_report(self._plan, run, step=step, folder=folder, writer=writer)
+        return write_test_report(
+            self._plan.experiment,
+            self._plan.dataset.info,
+            run,
+            step=step,
+            total_steps=self._plan.total_steps,
+            folder=folder,
+            writer=writer,
+        )
 
     def _scalars(self, split: Split, variables: dict[str, Any], name: str) -> dict[str, float]:
         run = self._run(split, variables)
@@ -98,10 +107,12 @@ def _saved(path: Path) -> dict[str, Any]:
 
 
 def write_test_report(
-    plan: Plan,
+    experiment: Experiment,
+    info: Info,
     run: Predictions,
     *,
     step: int,
+    total_steps: int,
     folder: Path,
     writer: Writer,
     extra: Mapping[str, Any] | None = None,
@@ -111,21 +122,22 @@ def write_test_report(
     Of several processes, the first writes; all return the same.
 
     Args:
-      plan: of the run.
+      experiment: of the run.
+      info: of its data set.
       run: predictions for the whole split.
       step: whose parameters made them.
+      total_steps: that the run makes.
       folder: of the run.
       writer: of its logs.
       extra: JSON values to be kept beside the metrics, or in place of the run's own.
     """
-    c, info = plan.experiment, plan.dataset.info
     beside = {
         "dataset": info.name,
         "source": info.source,
         "split": "test",
         "step": step,
-        "total_steps": plan.total_steps,
-        "seed": c.seed,
+        "total_steps": total_steps,
+        "seed": experiment.seed,
         **(extra or {}),
     }
     if jax.process_index():
@@ -134,7 +146,7 @@ def write_test_report(
     found = predictions.write_report(report, run, info.class_names, beside)
     numbers = {f"test/{name}": found[name] for name in ("accuracy", "top_5_accuracy", "loss")}
     writer.write_scalars(found["total_steps"], numbers)
-    if c.log.tensorboard:
+    if experiment.log.tensorboard:
         picture = confusion_picture(found, info.class_names)
         writer.write_images(found["total_steps"], {"test/confusion_matrix": picture[None]})
     return found

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from imgrec import files
-from imgrec.data import Split, pipeline
+from imgrec.config import DataConfig
+from imgrec.data import Info, Split, pipeline
 from imgrec.evaluation import exact
 from imgrec.training import distributed, rules
 from imgrec.training import mesh as meshes
@@ -55,7 +56,7 @@ class Extractor:
     def __call__(self, split: Split) -> Features:
         """The features of a split, as seen in evaluation: no augmentation."""
         path = self._folder / f"{split.name}-{self._key(split)}.npz"
-        found = _read(path, len(split))
+        found = read(path, len(split))
         # All processes read, or all compute: computing is done together.
         if all(distributed.everyone(found is not None)):
             assert found is not None
@@ -75,25 +76,36 @@ class Extractor:
             to_device=lambda batch: meshes.put_batch(self._plan.mesh, batch),
         )
         if jax.process_index() == 0:
-            with files.written_aside(path) as file:
-                np.savez(file, features=run.logits, labels=run.label)
+            write(path, run.logits, run.label)
         return Features(run.logits, run.label, from_file=False)
 
     def _key(self, split: Split) -> str:
-        c, info = self._plan.experiment.data, self._plan.dataset.info
-        digest = hashlib.sha256(self._network.encode())
-        seen = {
-            "dataset": [info.name, c.root, info.image_shape],
-            "view": [c.image_size, c.channels, c.crop, c.crop_fraction, c.interpolation],
-            "options": dict(c.options),
-            "record": info.record,
-        }
-        digest.update(json.dumps(seen, sort_keys=True, default=str).encode())
-        digest.update(np.ascontiguousarray(split.rows).tobytes())
-        digest.update(split.labels().tobytes())
-        some = np.unique(np.linspace(0, len(split) - 1, _SAMPLES).astype(np.int64))
-        digest.update(split.gather(some)["image"].tobytes())
-        return digest.hexdigest()[:24]
+        plan = self._plan
+        return key(self._network, split, plan.experiment.data, plan.dataset.info)
+
+
+def key(made_by: str, split: Split, c: DataConfig, info: Info) -> str:
+    """24 hex digits that tell the features of a split's images from all others.
+
+    Args:
+      made_by: digest of what turns an image into features.
+      split: of the images.
+      c: that they were loaded by.
+      info: of their data set.
+    """
+    digest = hashlib.sha256(made_by.encode())
+    seen = {
+        "dataset": [info.name, c.root, info.image_shape],
+        "view": [c.image_size, c.channels, c.crop, c.crop_fraction, c.interpolation],
+        "options": dict(c.options),
+        "record": info.record,
+    }
+    digest.update(json.dumps(seen, sort_keys=True, default=str).encode())
+    digest.update(np.ascontiguousarray(split.rows).tobytes())
+    digest.update(split.labels().tobytes())
+    some = np.unique(np.linspace(0, len(split) - 1, _SAMPLES).astype(np.int64))
+    digest.update(split.gather(some)["image"].tobytes())
+    return digest.hexdigest()[:24]
 
 
 def _digest_of_network(plan: Plan, variables: Mapping[str, Any]) -> str:
@@ -110,7 +122,15 @@ def _digest_of_network(plan: Plan, variables: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, n: int) -> Features | None:
+def write(
+    path: Path, features: Float32[np.ndarray, "n features"], labels: Int32[np.ndarray, " n"]
+) -> None:
+    """Writes features and labels of a split as .npz."""
+    with files.written_aside(path) as file:
+        np.savez(file, features=features, labels=labels)
+
+
+def read(path: Path, n: int) -> Features | None:
     """What a file holds; None where there is none, or it is damaged."""
     try:
         # Opened here, since NumPy forgets to close what it cannot read.

@@ -89,11 +89,17 @@ def fit(plan: Plan, folder: Path, console: Console) -> Outcome:
         (logits,) = candidates.logits(test.values, [chosen])
         predictions = Predictions(np.arange(len(logits)), test.labels, logits)
         said = {
-            "total_steps": 0,
             "head": {"name": c.head.name, "chosen": tried[chosen], "tried": tried},
         }
         report = evaluator.write_test_report(
-            plan, predictions, step=0, folder=folder, writer=writer, extra=said
+            c,
+            dataset.info,
+            predictions,
+            step=0,
+            total_steps=0,
+            folder=folder,
+            writer=writer,
+            extra=said,
         )
     finally:
         writer.close()
