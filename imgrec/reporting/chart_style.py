@@ -1,10 +1,9 @@
-"""How charts look: colours, type, the frame, the legend, reference levels, and the file.
+"""How charts look: colours, type, the frame, the legend, reference levels.
 
-matplotlib draws through its object interface: no display, no global state, and an SVG file that
-is the same from run to run. Which charts there are is in `imgrec.reporting.charts`.
+matplotlib draws through its object interface: no display, no global state. Which charts there are
+is in `imgrec.reporting.charts`, what becomes of them in `imgrec.reporting.chart_file`.
 """
 
-import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from imgrec.reporting.plots import FAINT, GRID, INK
@@ -57,7 +55,6 @@ _STYLE: Any = {
 }
 _LONGEST_NAME = 28
 _SMALL = 7.5  # points, of what is written beside the marks
-_MARGIN = 0.06  # inches around what is drawn
 
 Number = int | float
 Numbers = Sequence[Number | None]
@@ -129,15 +126,6 @@ def numbers(values: Numbers) -> Float64[np.ndarray, " n"]:
 def short(name: str) -> str:
     """A name as it fits beside an axis."""
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1].rstrip() + "…"
-
-
-def svg(figure: Figure) -> bytes:
-    """The file."""
-    # Cut to what is drawn. Asked for as "tight", matplotlib would draw everything once more before.
-    cut = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer()).padded(_MARGIN)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches=cut)
-    return stream.getvalue()
 
 
 def _level_line(firm: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from imgrec.reporting import chart_style
+from imgrec.reporting import chart_file, chart_style
 from imgrec.reporting.chart_style import AMBER, BLUE, COLOURS, Level, Limits, Number, Numbers
 from imgrec.reporting.plots import FAINT, INK
 
@@ -100,7 +100,7 @@ def lines(
             axes.set_ylim(*y_limits)
         if any(curve.name for curve in curves):
             chart_style.legend(axes, len(curves))
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def dots(
@@ -151,7 +151,7 @@ def dots(
             chart_style.note(axes, note, (1.01, at), of="y", va="center")
         if len(series) > 1:
             chart_style.legend(axes, len(series), above=True)
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def heat_map(
@@ -194,7 +194,7 @@ def heat_map(
         axes.set_xlabel(x_label)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def histograms(
@@ -230,7 +230,7 @@ def histograms(
         axes.set_ylim(bottom=0)
         if len(counts) > 1:
             chart_style.legend(axes, len(counts))
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def bars(
@@ -263,7 +263,7 @@ def bars(
         axes.set(xlabel=x_label, ylabel=y_label)
         if len(series) > 1:
             chart_style.legend(axes, len(series), above=True)
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def scatter(
@@ -300,7 +300,7 @@ def scatter(
             axes.legend(
                 loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=3, handletextpad=0.1
             )
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
 
 
 def reliability(
@@ -339,4 +339,4 @@ def reliability(
         upper.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1.02))
         lower.set(xlabel="confidence (largest probability)", ylabel="share of images")
         chart_style.legend(upper, len(series) + 1)
-        return chart_style.svg(figure)
+        return chart_file.svg(figure)
