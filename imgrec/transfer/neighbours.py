@@ -13,7 +13,7 @@ from jaxtyping import Array, Float32, Int32
 
 # What a class without a vote is given, so that the loss of a surprise is finite.
 _FLOOR = 1e-6
-_QUERIES = 1024  # at a time, so that 60,000 training images take a quarter of a gigabyte
+_QUERIES = 256  # at a time: larger tables of similarities cost more to be given than to be searched
 
 
 def normalised(features: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "n features"]:

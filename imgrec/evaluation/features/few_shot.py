@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float, Float32, Float64, Int32
 
 from imgrec.evaluation.unknown.new_classes import mean_over_draws
 from imgrec.evaluation.unknown.ood_scores import Outputs
@@ -67,6 +67,11 @@ def few_shot(
     if not all(np.isfinite(o["features"]).all() for o in (train, validation, test)):
         report["reasons"]["shots"] = "The features are not all finite numbers."
         return report
+    # Widened once, as every draw takes the same images.
+    validation, test = (
+        {"features": of["features"].astype(np.float64), "label": of["label"]}
+        for of in (validation, test)
+    )
     sizes = np.bincount(train["label"], minlength=num_classes)
     for k in sorted(shots):
         if sizes.min() < k:
@@ -107,13 +112,9 @@ def _probe(
 ) -> tuple[float, float]:
     """Accuracy on test, and the strength that is best on validation (of equals the greater)."""
     fitted = Ridge(train["features"][rows], train["label"][rows])
-    seen = fitted.projected(validation["features"])
-    right = [
-        float(np.mean(fitted.classes(seen, strength) == validation["label"]))
-        for strength in STRENGTHS
-    ]
+    right = np.mean(fitted.classes(validation["features"], STRENGTHS) == validation["label"], axis=1)
     best = max(range(len(STRENGTHS)), key=lambda i: (right[i], i))
-    said = fitted.classes(fitted.projected(test["features"]), STRENGTHS[best])
+    (said,) = fitted.classes(test["features"], STRENGTHS[best : best + 1])
     return float(np.mean(said == test["label"])), STRENGTHS[best]
 
 
@@ -148,19 +149,27 @@ class Ridge:
             self._basis, right = vectors, vectors.T @ (x.T @ y)
         self._values, self._right = np.maximum(values, 0), right
 
-    def projected(self, features: Float32[np.ndarray, "m features"]) -> Float64[np.ndarray, "m r"]:
-        """What `outputs` takes: done once for all strengths."""
-        return (features.astype(np.float64) - self._mean) * self._inverse @ self._basis
+    def weights(
+        self, strengths: Sequence[float]
+    ) -> tuple[Float64[np.ndarray, "strengths features classes"], Float64[np.ndarray, "s classes"]]:
+        """By each strength, what takes features as they are to the outputs, and what is added."""
+        shrunk = self._right / (self._values + np.array(strengths)[:, None])[:, :, None]
+        kernel = self._inverse[:, None] * (self._basis @ shrunk)
+        return kernel, self._bias - self._mean @ kernel
 
     def outputs(
-        self, projected: Float64[np.ndarray, "m r"], strength: float
-    ) -> Float64[np.ndarray, "m classes"]:
+        self, features: Float[np.ndarray, "m features"], strengths: Sequence[float]
+    ) -> Float64[np.ndarray, "m strengths classes"]:
         """The regression's values, which come near 1 for the right class."""
-        return projected @ (self._right / (self._values + strength)[:, None]) + self._bias
+        kernel, bias = self.weights(strengths)
+        together = np.moveaxis(kernel, 0, 1).reshape(features.shape[1], -1)
+        return (features.astype(np.float64, copy=False) @ together).reshape(-1, *bias.shape) + bias
 
     def classes(
-        self, projected: Float64[np.ndarray, "m r"], strength: float
-    ) -> Int32[np.ndarray, " m"]:
+        self, features: Float[np.ndarray, "m features"], strengths: Sequence[float]
+    ) -> Int32[np.ndarray, "strengths m"]:
         """The classes with the largest value."""
-        said: Int32[np.ndarray, " m"] = self._classes[self.outputs(projected, strength).argmax(1)]
+        said: Int32[np.ndarray, "strengths m"] = self._classes[
+            self.outputs(features, strengths).argmax(axis=2).T
+        ]
         return said

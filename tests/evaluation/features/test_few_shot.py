@@ -32,11 +32,11 @@ def test_the_ridge_is_scikit_learns(n, strength):
     scaler = StandardScaler().fit(x)
     expected = ScikitRidge(alpha=strength).fit(scaler.transform(x), np.eye(CLASSES)[labels])
     fitted = Ridge(TRAIN["features"][:n], labels)
-    found = fitted.outputs(fitted.projected(TEST["features"]), strength)
+    found = fitted.outputs(TEST["features"], (1.0, strength))[:, 1]
     queries = scaler.transform(TEST["features"].astype(np.float64))
     np.testing.assert_allclose(found, expected.predict(queries), atol=1e-9)
-    said = fitted.classes(fitted.projected(TEST["features"]), strength)
-    assert (said == found.argmax(axis=1)).all()
+    said = fitted.classes(TEST["features"], (1.0, strength))
+    assert said.shape == (2, 400) and (said[1] == found.argmax(axis=1)).all()
 
 
 def test_features_that_do_not_vary_say_nothing():
@@ -44,8 +44,8 @@ def test_features_that_do_not_vary_say_nothing():
     plain, padded = Ridge(TRAIN["features"], TRAIN["label"]), Ridge(x, TRAIN["label"])
     test = np.concatenate([TEST["features"], np.full((400, 2), 1e6, np.float32)], axis=1)
     np.testing.assert_allclose(
-        padded.outputs(padded.projected(test), 1.0),
-        plain.outputs(plain.projected(TEST["features"]), 1.0),
+        padded.outputs(test, (1.0,)),
+        plain.outputs(TEST["features"], (1.0,)),
         atol=1e-9,
     )
 
@@ -81,7 +81,7 @@ def test_an_accuracy_is_that_of_the_draw_and_the_strength_named():
         fitted = Ridge(TRAIN["features"][rows], TRAIN["label"][rows])
         right = {
             strength: [
-                np.mean(fitted.classes(fitted.projected(o["features"]), strength) == o["label"])
+                np.mean(fitted.classes(o["features"], (strength,))[0] == o["label"])
                 for o in (VALIDATION, TEST)
             ]
             for strength in module.STRENGTHS
