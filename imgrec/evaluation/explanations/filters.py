@@ -41,7 +41,8 @@ def first_filters(subject: Subject) -> Filters:
         for name, leaf in flat.items()
         if np.ndim(leaf) == 4 and leaf.shape[2] == channels
     }
-    depths = models.layers(subject.module, subject.image_shape)
+    # What tells the order traces the network, and most have one such kernel.
+    depths = models.layers(subject.module, subject.image_shape) if len(kernels) > 1 else ()
     order = {part: depth for depth, parts in enumerate(depths) for part in parts}
 
     def place(name: str) -> tuple[bool, int, str]:

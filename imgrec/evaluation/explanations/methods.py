@@ -79,6 +79,7 @@ METHODS: Mapping[str, Method] = {
 _ACTIVATION = ("grad_cam", "grad_cam_plus_plus", "hires_cam")
 _INTEGRATED = ("integrated_gradients_black", "integrated_gradients_mean")
 
+_AT_ONCE = 16  # images
 _TOKENS = (
     "The network's tokens tell each other what they hold, block after block. Grad-CAM and its kin "
     "show which of them hold evidence for the class in the end, which need not be where it was "
@@ -167,7 +168,8 @@ def explain(
       UserError: no such method.
       ValueError: images or classes do not fit the network or each other.
     """
-    return Explainer(subject, methods)(images, classes)
+    batch_size = max(1, min(len(images), _AT_ONCE))
+    return Explainer(subject, methods, batch_size=batch_size)(images, classes)
 
 
 class Explainer:
@@ -180,7 +182,7 @@ class Explainer:
     """
 
     def __init__(
-        self, subject: Subject, methods: Sequence[str] | None = None, *, batch_size: int = 16
+        self, subject: Subject, methods: Sequence[str] | None = None, *, batch_size: int = _AT_ONCE
     ):
         """Takes the methods of `explain`; images are computed at most `batch_size` at a time.
 
@@ -193,7 +195,7 @@ class Explainer:
                 raise unknown("way of explaining", name, METHODS)
         self._subject = subject
         self._batch_size = batch_size
-        shapes = taps.intermediates(subject)
+        shapes = taps.intermediates(subject, batch_size)
         self._programs, self.left_out = _programs(subject, shapes, wanted)
         self.methods = tuple(
             name for name in METHODS if name in wanted and name not in self.left_out

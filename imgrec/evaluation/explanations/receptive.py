@@ -51,10 +51,15 @@ def receptive_fields(
       None where the output's cells do not follow from the pixels by such layers, as after
       attention.
     """
-    jaxpr = jax.make_jaxpr(function)(images).jaxpr
-    known: dict[Any, Fields] = {jaxpr.invars[0]: PIXEL}
-    _walk(jaxpr, known)
-    (output,) = jaxpr.outvars
+    program = jax.make_jaxpr(function)(images).jaxpr
+    (output,) = program.outvars
+    return fields_of(program, program.invars[0], output)
+
+
+def fields_of(program: Jaxpr, images: Var, output: Var) -> Fields | None:
+    """`receptive_fields` of one output of a program that is traced already, to one input."""
+    known: dict[Any, Fields] = {images: PIXEL}
+    _walk(program, known)
     return known.get(output)
 
 

@@ -8,13 +8,13 @@ leads to the value, and what the value leads to. Models and checkpoints stay as 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal, Var, jaxpr_as_fun
 from jaxtyping import Array, Float, Float32, Num
 
 from imgrec import augment
@@ -22,7 +22,7 @@ from imgrec.evaluation.explanations import receptive
 from imgrec.evaluation.subject import Subject, Variables
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
-"""Of a network's intermediates by name, for one image."""
+"""Of a network's intermediates by name."""
 
 COARSEST = 4
 """Cells along a side, below which a map says hardly where."""
@@ -68,11 +68,12 @@ class Tap:
         return jnp.einsum("bij,yi,xj->byx", cells, self.rows, self.columns)
 
 
-def intermediates(subject: Subject) -> Shapes:
-    """The shapes of everything that an explanation can start from, computing nothing."""
-    images = jax.ShapeDtypeStruct((1, *subject.image_shape), jnp.float32)
-    _, shapes = jax.eval_shape(partial(_computed, subject), subject.variables, images)
-    return shapes
+def intermediates(subject: Subject, batch: int = 1) -> Shapes:
+    """The shapes of everything that an explanation can start from, computing nothing.
+
+    Of as many images as `split_at` is given later, one trace of the network does for both.
+    """
+    return _traced(subject, batch).shapes
 
 
 def last_map(subject: Subject, shapes: Shapes, layer: str | None = None) -> Tap:
@@ -97,7 +98,7 @@ def last_map(subject: Subject, shapes: Shapes, layer: str | None = None) -> Tap:
     height, width, _ = subject.image_shape
     if len(shape) == 4:
         grid, extra = (shape[1], shape[2]), 0
-        fields = _fields(subject, name) or (None, None)
+        fields = _fields(subject, name, shape[0]) or (None, None)
     elif len(shape) == 3:
         grid, extra = token_grid(subject, shape[1])
         fields = (None, None)
@@ -152,14 +153,9 @@ def split_at(
       UnsupportedError: the logits do not depend on the value.
     """
 
-    def both(pixels: Array) -> tuple[Array, Array]:
-        logits, found = _computed(subject, variables, pixels)
-        return logits, found[name]
-
     normalised = augment.normalise(images, subject.mean, subject.std)
-    closed = jax.make_jaxpr(both)(normalised)
-    program = closed.jaxpr
-    logits, value = program.outvars
+    traced = _traced(subject, len(images))
+    program, (logits, value) = traced.program.jaxpr, traced.of(name)
     after, reached = [], {value}
     for equation in program.eqns:
         if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
@@ -172,13 +168,37 @@ def split_at(
 
     first = program.replace(outvars=[value, *beside])
     second = program.replace(constvars=[], invars=[value, *beside], outvars=[logits], eqns=after)
-    found, *known = jaxpr_as_fun(ClosedJaxpr(first, closed.consts))(normalised)
+    given = *jax.tree.leaves(variables), normalised
+    found, *known = jaxpr_as_fun(ClosedJaxpr(first, traced.program.consts))(*given)
 
     def rest(planted: Array) -> Array:
         (answer,) = jaxpr_as_fun(ClosedJaxpr(second, []))(planted, *known)
         return answer
 
     return found, rest
+
+
+@dataclass(frozen=True, eq=False)
+class _Traced:
+    """A network's program: the leaves of its variables and normalised images -> logits and all
+    intermediates in the order of their names.
+    """
+
+    program: ClosedJaxpr
+    shapes: Shapes
+
+    def of(self, name: str) -> tuple[Var, Var]:
+        """The logits, and one of the intermediates."""
+        logits, *values = self.program.jaxpr.outvars
+        return logits, values[sorted(self.shapes).index(name)]
+
+
+@lru_cache(maxsize=1)  # explaining asks for the shapes, receptive fields and the program itself
+def _traced(subject: Subject, batch: int) -> _Traced:
+    images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
+    trace = jax.make_jaxpr(partial(_computed, subject), return_shape=True)
+    program, (_, shapes) = trace(subject.variables, images)
+    return _Traced(program, shapes)
 
 
 def _computed(
@@ -226,8 +246,7 @@ def _numbered(shapes: Shapes, pattern: str, dimensions: int) -> list[str]:
     return [found[number] for number in sorted(found)]
 
 
-def _fields(subject: Subject, name: str) -> receptive.Fields | None:
-    images = jax.ShapeDtypeStruct((1, *subject.image_shape), jnp.float32)
-    return receptive.receptive_fields(
-        lambda pixels: _computed(subject, subject.variables, pixels)[1][name], images
-    )
+def _fields(subject: Subject, name: str, batch: int) -> receptive.Fields | None:
+    traced = _traced(subject, batch)
+    program = traced.program.jaxpr
+    return receptive.fields_of(program, program.invars[-1], traced.of(name)[1])
