@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -16,11 +17,13 @@ import jaxlib
 
 from imgrec.files import cache_folder
 
-SOURCE = Path(__file__).with_name("convolution.cc")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.cc", "convolution_amx.cc"))
+HEADERS = (Path(__file__).with_name("convolution.h"),)
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")
 KERNELS = ("forward", "input_gradient", "kernel_gradient")
-SECONDS = 600.0  # it takes ten, and minutes on a machine that has much else to do
+BFLOAT16 = "_bfloat16"  # ends the names of the kernels that use a matrix unit
+SECONDS = 600.0  # it takes twenty, and minutes on a machine that has much else to do
 
 
 class UnavailableError(Exception):
@@ -31,6 +34,8 @@ class UnavailableError(Exception):
 def load() -> Path:
     """Makes the custom calls "imgrec_convolution_..." known to XLA, compiling if need be.
 
+    Those of bfloat16 are among them where `multiplies_bfloat16` says so.
+
     Returns:
       The library, in the folder of what can be had again.
 
@@ -40,13 +45,24 @@ def load() -> Path:
     library = _compiled()
     try:
         symbols = ctypes.CDLL(str(library))
-        for kernel in KERNELS:
-            name = f"imgrec_convolution_{kernel}"
+        ends = ("", BFLOAT16) if symbols.imgrec_bfloat16() else ("",)
+        for kernel, end in itertools.product(KERNELS, ends):
+            name = f"imgrec_convolution_{kernel}{end}"
             target = jax.ffi.pycapsule(getattr(symbols, name))
             jax.ffi.register_ffi_target(name, target, platform="cpu")
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{library} cannot be loaded ({error})") from None
     return library
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has a matrix unit for bfloat16 (AMX), and the system lets us use it.
+
+    Raises:
+      UnavailableError: as `load`.
+    """
+    return bool(ctypes.CDLL(str(load())).imgrec_bfloat16())
 
 
 def _compiled() -> Path:
@@ -56,7 +72,8 @@ def _compiled() -> Path:
     if library.exists():
         return library
     aside = folder / f"{library.name}.{os.getpid()}"
-    command = [compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(aside)]
+    command = [compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), *map(str, SOURCES)]
+    command += ["-o", str(aside)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
@@ -82,7 +99,8 @@ def _compiler() -> str:
 
 def _key(compiler: str) -> str:
     """Of all that the library depends on; a home that machines share has one for each kind."""
-    parts = [SOURCE.read_text(), *FLAGS, compiler, jaxlib.__version__, platform.machine()]
+    texts = [path.read_text() for path in (*SOURCES, *HEADERS)]
+    parts = [*texts, *FLAGS, compiler, jaxlib.__version__, platform.machine()]
     try:
         described = Path("/proc/cpuinfo").read_text()
         parts += re.findall(r"(?m)^(?:flags|Features)\s*:.*", described)[:1]

@@ -9,19 +9,7 @@
 // What is summed in which order depends on the shapes alone, not on the number of threads, so
 // that results are the same to the bit on any number of cores.
 
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <thread>
-#include <utility>
-#include <vector>
-
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "convolution.h"
 
 namespace {
 
@@ -45,61 +33,6 @@ inline Vector Load(const float* at) {
 }
 
 inline void Store(float* at, Vector v) { std::memcpy(at, &v, sizeof v); }
-
-int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
-// Calls work(i) for i < n on the pool's threads and this one. Nothing waits for a thread that has
-// not begun, so a full pool cannot block it.
-template <typename Work>
-void InParallel(ffi::ThreadPool pool, int64_t n, Work work) {
-  struct Shared {
-    Shared(Work w, int64_t count) : work(std::move(w)), n(count) {}
-    Work work;
-    int64_t n;
-    std::atomic<int64_t> next{0}, done{0};
-  };
-  auto shared = std::make_shared<Shared>(std::move(work), n);
-  auto run = [shared] {
-    for (int64_t i; (i = shared->next.fetch_add(1)) < shared->n;) {
-      shared->work(i);
-      shared->done.fetch_add(1, std::memory_order_release);
-    }
-  };
-  for (int64_t t = 1; t < std::min(pool.num_threads(), n); ++t) pool.Schedule(decltype(run)(run));
-  run();
-  while (shared->done.load(std::memory_order_acquire) < n) std::this_thread::yield();
-}
-
-// Scratch memory of this thread.
-float* Scratch(int which, int64_t floats) {
-  thread_local std::array<std::vector<float>, 2> buffers;
-  auto& buffer = buffers[which];
-  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(floats);
-  return buffer.data();
-}
-
-struct Image {
-  int64_t height, width, channels;
-};
-
-// One image inside zeros: `top` rows above it and `left` columns before it, cut or filled to
-// `padded`'s size; `padded.channels` may exceed the image's, the rest being zeros.
-void Pad(const float* image, Image size, int64_t top, int64_t left, Image padded, float* out) {
-  const int64_t c = size.channels, cp = padded.channels, row = padded.width * cp;
-  std::memset(out, 0, padded.height * row * sizeof(float));
-  const int64_t rows = std::min(size.height, padded.height - top);
-  const int64_t columns = std::min(size.width, padded.width - left);
-  for (int64_t y = std::max<int64_t>(0, -top); y < rows; ++y) {
-    const int64_t x = std::max<int64_t>(0, -left);
-    const float* from = image + (y * size.width + x) * c;
-    float* to = out + (y + top) * row + (x + left) * cp;
-    if (c == cp) {
-      std::memcpy(to, from, (columns - x) * c * sizeof(float));
-      continue;
-    }
-    for (int64_t i = x; i < columns; ++i, from += c, to += cp) std::memcpy(to, from, c * sizeof(float));
-  }
-}
 
 // ---- a block of output: P pixels by N vectors of features ----
 
@@ -164,16 +97,7 @@ constexpr std::array<BlockFn, sizeof...(I)> Blocks(std::index_sequence<I...>) {
 constexpr auto kNarrow = Blocks<1>(std::make_index_sequence<kAccumulators>());
 constexpr auto kWide = Blocks<2>(std::make_index_sequence<kAccumulators / 2>());
 
-// ---- a correlation of a padded image with packed weights ----
-
-struct Correlation {
-  int64_t rows, depth;              // of the kernel; depth is columns times channels
-  int64_t top, left;                // where the first output pixel begins in the padded image
-  int64_t step_y, step_x;           // from one output pixel to the next, in the padded image
-  int64_t height, width;            // of the output
-  int64_t out_offset, out_row, out_pixel;  // where it goes, in floats
-  std::vector<float> weights;       // [features / block][rows * depth][block]
-};
+// ---- a correlation of a padded image with packed weights: [features / block][rows * depth][block] ----
 
 // Vectors that the block of features from f on is wide.
 int VectorsAt(int64_t f, int64_t features) { return features - f > kLanes ? 2 : 1; }
@@ -193,9 +117,9 @@ std::vector<float> Pack(int64_t rows, int64_t depth, int64_t features, Weights w
   return packed;
 }
 
-void Correlate(const Correlation& c, const float* padded, Image size, int64_t features, float* out) {
+void Correlate(const Correlation& c, const float* weights, const float* padded, Image size,
+               int64_t features, float* out) {
   const int64_t row = size.width * size.channels;
-  const float* weights = c.weights.data();
   for (int64_t f = 0; f < features;) {
     const int vectors = VectorsAt(f, features);
     const int64_t wide = vectors * kLanes, most = kAccumulators / vectors;
@@ -272,86 +196,45 @@ constexpr auto kOuterWide = Outers<2>(std::make_index_sequence<kAccumulators / 2
 using Buffer = ffi::Buffer<ffi::F32>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
-struct Window {
-  int64_t stride_y, stride_x, top, left;
-};
+// Does with every image what the plan says; weights[i] are those of part i.
+void Run(ffi::ThreadPool pool, const Plan& plan, const std::vector<std::vector<float>>& weights,
+         const float* from, Result result) {
+  const auto out = result->dimensions();
+  const int64_t in_size = plan.in.height * plan.in.width * plan.in.channels;
+  const int64_t out_size = out[1] * out[2] * out[3], features = out[3];
+  float* to = result->typed_data();
+  InParallel(pool, out[0], [=, &plan, &weights](int64_t i) {
+    const Image& padded = plan.padded;
+    float* scratch = Scratch<float>(0, padded.height * padded.width * padded.channels);
+    Pad(from + i * in_size, plan.in, plan.top, plan.left, padded, scratch);
+    for (size_t part = 0; part < plan.parts.size(); ++part)
+      Correlate(plan.parts[part], weights[part].data(), scratch, padded, features,
+                to + i * out_size);
+  });
+}
 
 ffi::Error Forward(ffi::ThreadPool pool, Buffer x, Buffer w, Result y, Window window) {
-  const auto xd = x.dimensions(), wd = w.dimensions(), yd = y->dimensions();
-  const Image in{xd[1], xd[2], xd[3]};
-  const int64_t features = wd[3];
-  Correlation c;
-  c.rows = wd[0], c.depth = wd[1] * wd[2], c.top = c.left = 0;
-  c.step_y = window.stride_y, c.step_x = window.stride_x, c.height = yd[1], c.width = yd[2];
-  c.out_offset = 0, c.out_row = yd[2] * features, c.out_pixel = features;
+  const Plan plan = ForwardPlan(x.dimensions(), w.dimensions(), y->dimensions(), window);
+  const Correlation& c = plan.parts[0];
+  const int64_t features = w.dimensions()[3];
   const float* weights = w.typed_data();
-  c.weights = Pack(c.rows, c.depth, features, [&](int64_t r, int64_t k, int64_t f) {
+  const auto packed = Pack(c.rows, c.depth, features, [&](int64_t r, int64_t k, int64_t f) {
     return weights[(r * c.depth + k) * features + f];
   });
-  const Image padded{(c.height - 1) * c.step_y + wd[0], (c.width - 1) * c.step_x + wd[1], xd[3]};
-  const float* from = x.typed_data();
-  float* to = y->typed_data();
-  InParallel(pool, xd[0], [=, &c](int64_t i) {
-    float* scratch = Scratch(0, padded.height * padded.width * padded.channels);
-    Pad(from + i * in.height * in.width * in.channels, in, window.top, window.left, padded, scratch);
-    Correlate(c, scratch, padded, features, to + i * c.height * c.out_row);
-  });
+  Run(pool, plan, {packed}, x.typed_data(), y);
   return ffi::Error::Success();
 }
 
-// Along one axis, for the input pixels whose position leaves `phase` when divided by the stride:
-// which rows (or columns) of the kernel reach them, and from where in the output's gradient.
-struct Taps {
-  int64_t first, count, begin;
-};
-
-Taps TapsOf(int64_t phase, int64_t stride, int64_t padding, int64_t size) {
-  const int64_t first = (phase + padding) % stride;
-  const int64_t count = first < size ? (size - first + stride - 1) / stride : 0;
-  return {first, count, (phase + padding - first) / stride - (count - 1)};
-}
-
 ffi::Error InputGradient(ffi::ThreadPool pool, Buffer g, Buffer w, Result dx, Window window) {
-  const auto gd = g.dimensions(), wd = w.dimensions(), xd = dx->dimensions();
-  const int64_t channels = xd[3], features = gd[3];
+  const auto wd = w.dimensions();
+  const Plan plan = InputGradientPlan(g.dimensions(), wd, dx->dimensions(), window);
   const float* weights = w.typed_data();
-  int64_t top = 0, left = 0;
-  for (int64_t py = 0; py < window.stride_y; ++py)
-    top = std::max(top, -TapsOf(py, window.stride_y, window.top, wd[0]).begin);
-  for (int64_t px = 0; px < window.stride_x; ++px)
-    left = std::max(left, -TapsOf(px, window.stride_x, window.left, wd[1]).begin);
-  Image padded{1, 1, features};
-  std::vector<Correlation> parts;
-  for (int64_t py = 0; py < std::min(window.stride_y, xd[1]); ++py) {
-    for (int64_t px = 0; px < std::min(window.stride_x, xd[2]); ++px) {
-      const Taps ty = TapsOf(py, window.stride_y, window.top, wd[0]);
-      const Taps tx = TapsOf(px, window.stride_x, window.left, wd[1]);
-      Correlation c;
-      c.rows = tx.count ? ty.count : 0, c.depth = tx.count * features;
-      c.top = ty.begin + top, c.left = tx.begin + left, c.step_y = c.step_x = 1;
-      c.height = (xd[1] - py + window.stride_y - 1) / window.stride_y;
-      c.width = (xd[2] - px + window.stride_x - 1) / window.stride_x;
-      c.out_offset = (py * xd[2] + px) * channels;
-      c.out_row = window.stride_y * xd[2] * channels, c.out_pixel = window.stride_x * channels;
-      c.weights = Pack(c.rows, c.depth, channels, [&](int64_t r, int64_t k, int64_t f) {
-        const int64_t row = ty.first + (ty.count - 1 - r) * window.stride_y;
-        const int64_t column = tx.first + (tx.count - 1 - k / features) * window.stride_x;
-        return weights[((row * wd[1] + column) * channels + f) * features + k % features];
-      });
-      padded.height = std::max(padded.height, c.top + c.height - 1 + std::max<int64_t>(c.rows, 1));
-      padded.width = std::max(padded.width, c.left + c.width - 1 + std::max<int64_t>(tx.count, 1));
-      parts.push_back(std::move(c));
-    }
-  }
-  const Image in{gd[1], gd[2], features};
-  const int64_t out_size = xd[1] * xd[2] * channels;
-  const float* from = g.typed_data();
-  float* to = dx->typed_data();
-  InParallel(pool, gd[0], [=, &parts](int64_t i) {
-    float* scratch = Scratch(0, padded.height * padded.width * padded.channels);
-    Pad(from + i * in.height * in.width * in.channels, in, top, left, padded, scratch);
-    for (const Correlation& c : parts) Correlate(c, scratch, padded, channels, to + i * out_size);
-  });
+  std::vector<std::vector<float>> packed;
+  for (const Correlation& c : plan.parts)
+    packed.push_back(Pack(c.rows, c.depth, wd[2], [&](int64_t r, int64_t k, int64_t channel) {
+      return weights[WeightAt(c, window, wd, r, k) + channel * wd[3]];
+    }));
+  Run(pool, plan, packed, g.typed_data(), dx);
   return ffi::Error::Success();
 }
 
@@ -383,8 +266,8 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer x, Buffer g, Result dw, W
     const int64_t end = batch * (part + 1) / parts;
     for (int64_t first = batch * part / parts; first < end; first += group) {
       const int64_t count = std::min(group, end - first);
-      float* xp = Scratch(0, group * x_size);
-      float* copies = Scratch(1, wide == features ? 0 : group * g_size);
+      float* xp = Scratch<float>(0, group * x_size);
+      float* copies = Scratch<float>(1, wide == features ? 0 : group * g_size);
       for (int64_t i = 0; i < count; ++i) {
         Pad(xs + (first + i) * in.height * in.width * in.channels, in, window.top, window.left,
             padded, xp + i * x_size);
@@ -423,23 +306,6 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Buffer x, Buffer g, Result dw, W
   }
   return ffi::Error::Success();
 }
-
-#define IMGREC_HANDLER(name, implementation)                                                    \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                \
-      name,                                                                                     \
-      ([](ffi::ThreadPool pool, Buffer a, Buffer b, Result r, int64_t stride_y, int64_t stride_x, \
-          int64_t top, int64_t left) {                                                          \
-        return implementation(pool, a, b, r, Window{stride_y, stride_x, top, left});            \
-      }),                                                                                       \
-      ffi::Ffi::Bind()                                                                          \
-          .Ctx<ffi::ThreadPool>()                                                               \
-          .Arg<Buffer>()                                                                        \
-          .Arg<Buffer>()                                                                        \
-          .Ret<Buffer>()                                                                        \
-          .Attr<int64_t>("stride_y")                                                            \
-          .Attr<int64_t>("stride_x")                                                            \
-          .Attr<int64_t>("top")                                                                 \
-          .Attr<int64_t>("left"))
 
 }  // namespace
 

@@ -108,7 +108,7 @@ def multiplies(target: str, first: Sequence[int], second: Sequence[int], out: Se
         "forward": (out, second),
         "input_gradient": (first, second),
         "kernel_gradient": (second, out),
-    }[target.removeprefix(TARGET)]
+    }[target.removeprefix(TARGET).removesuffix(build.BFLOAT16)]
     return math.prod(result) * math.prod(kernel[:3])
 
 
@@ -120,7 +120,10 @@ def _call(
     strides: tuple[int, int],
     pads: Pads,
 ) -> Array:
-    call = jax.ffi.ffi_call(TARGET + name, jax.ShapeDtypeStruct(tuple(shape), jnp.float32))
+    dtype = jnp.dtype(jnp.float32)
+    if first.dtype == second.dtype == jnp.bfloat16 and build.multiplies_bfloat16():
+        dtype, name = first.dtype, name + build.BFLOAT16
+    call = jax.ffi.ffi_call(TARGET + name, jax.ShapeDtypeStruct(tuple(shape), dtype))
     numbers = {
         "stride_y": strides[0],
         "stride_x": strides[1],
@@ -128,5 +131,5 @@ def _call(
         "left": pads[1][0],
     }
     attributes = {key: np.int64(value) for key, value in numbers.items()}
-    found: Array = call(first.astype(jnp.float32), second.astype(jnp.float32), **attributes)
+    found: Array = call(first.astype(dtype), second.astype(dtype), **attributes)
     return found.astype(first.dtype)

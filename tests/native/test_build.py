@@ -39,7 +39,16 @@ def test_another_source_is_another_library(compiler, tmp_path, monkeypatch):
     first = build._compiled()
     source = tmp_path / "convolution.cc"
     source.write_text("// other")
-    monkeypatch.setattr(build, "SOURCE", source)
+    monkeypatch.setattr(build, "SOURCES", (source, *build.SOURCES[1:]))
+    assert build._compiled() != first
+
+
+def test_another_header_is_another_library(compiler, tmp_path, monkeypatch):
+    compiler(WRITES)
+    first = build._compiled()
+    header = tmp_path / "convolution.h"
+    header.write_text("// other")
+    monkeypatch.setattr(build, "HEADERS", (header,))
     assert build._compiled() != first
 
 

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from imgrec.models import cost, lowering
-from imgrec.native import convolution
+from imgrec.native import build, convolution
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -27,6 +27,8 @@ CASES = {
     "pixelwise, strided": (2, 8, 8, 6, 20, (1, 1), (2, 2), ((0, 0), (0, 0))),
     "stem of ImageNet": (1, 24, 24, 3, 10, (7, 7), (2, 2), ((3, 3), (3, 3))),
     "margin wider than the kernel": (1, 4, 4, 2, 3, (2, 2), (1, 1), ((3, 2), (2, 3))),
+    "tiles of weights without rest": (2, 5, 19, 32, 32, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "a product": (2, 1, 35, 32, 48, (1, 1), (1, 1), ((0, 0), (0, 0))),
     "one pixel out": (4, 3, 3, 2, 3, (3, 3), (1, 1), ((0, 0), (0, 0))),
     "one example": (1, 5, 5, 1, 1, (3, 3), (1, 1), ((1, 1), (1, 1))),
     "a batch of many parts": (37, 4, 4, 2, 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
@@ -70,19 +72,50 @@ def test_the_convolution_and_both_gradients_are_xlas(case):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=3e-5)
 
 
-def test_bfloat16_is_summed_in_float32_and_rounded_once():
+# Where AMX is missing the float32 kernels compute these too.
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_is_summed_in_float32_and_rounded_once(case):
+    ours, expected = both(case)
+    operands = drawn(case, jnp.bfloat16)
+    y, pull = jax.vjp(expected, *(x.astype(jnp.float32) for x in operands))
+    found, pull_ours = jax.vjp(ours, *operands)
+    gradient = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.bfloat16)
+    results = (found, *pull_ours(gradient))
+    for got, exact in zip(results, (y, *pull(gradient.astype(jnp.float32))), strict=True):
+        assert got.dtype == jnp.bfloat16
+        # A half of the last of eight bits, and what the order of summation moves across it.
+        np.testing.assert_allclose(got.astype(np.float32), exact, rtol=2**-8, atol=3e-5)
+
+
+def test_the_matrix_unit_is_used_for_bfloat16_where_there_is_one():
+    ours, _ = both("3x3")
+    program = str(jax.make_jaxpr(ours)(*drawn("3x3", jnp.bfloat16)))
+    assert ("forward_bfloat16" in program) == build.multiplies_bfloat16()
+    assert "bfloat16" not in str(jax.make_jaxpr(ours)(*drawn("3x3")))
+
+
+def test_without_a_matrix_unit_bfloat16_is_widened(monkeypatch):
+    monkeypatch.setattr(build, "multiplies_bfloat16", lambda: False)
     ours, expected = both("3x3")
     maps, kernel = drawn("3x3", jnp.bfloat16)
-    got = ours(maps, kernel)
+    assert "forward_bfloat16" not in str(jax.make_jaxpr(ours)(maps, kernel))
     exact = expected(maps.astype(jnp.float32), kernel.astype(jnp.float32))
-    assert got.dtype == jnp.bfloat16
-    # A half of the last of eight bits, and what the order of summation moves across it.
-    np.testing.assert_allclose(got.astype(np.float32), exact, rtol=2**-8, atol=1e-5)
+    np.testing.assert_allclose(ours(maps, kernel).astype(np.float32), exact, rtol=2**-8, atol=3e-5)
 
 
-def test_the_same_numbers_every_time():
+def test_images_do_not_see_each_other():
+    ours, _ = both("3x3")
+    maps, kernel = drawn("3x3", jnp.bfloat16)
+    spoilt = maps.at[1].set(jnp.inf)
+    np.testing.assert_array_equal(
+        ours(spoilt, kernel)[::2].astype(np.float32), ours(maps, kernel)[::2].astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_the_same_numbers_every_time(dtype):
     ours, _ = both("a batch of many parts")
-    operands = drawn("a batch of many parts")
+    operands = drawn("a batch of many parts", dtype)
     gradients = jax.jit(jax.grad(lambda *x: (ours(*x) ** 2).sum(), argnums=(0, 1)))
     first = gradients(*operands)
     for _ in range(5):
@@ -112,15 +145,16 @@ def test_images_get_no_gradient_that_nobody_asked_for():
     assert "input_gradient" not in program
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
 @pytest.mark.parametrize("case", ["3x3", "few features", "strides that differ"])
-def test_its_operations_are_counted_as_xlas_convolution(case):
+def test_its_operations_are_counted_as_xlas_convolution(case, dtype):
     ours, expected = both(case)
 
     def counted(convolve, argnums):
         def of(*operands):
             return jax.grad(lambda *x: convolve(*x).sum(), argnums)(*operands)
 
-        return cost.operations(jax.make_jaxpr(of)(*drawn(case)).jaxpr)
+        return cost.operations(jax.make_jaxpr(of)(*drawn(case, dtype)).jaxpr)
 
     assert counted(ours, (1,)) == counted(expected, (1,)) > 0
 
