@@ -32,7 +32,7 @@ def class_activation(
     Returns:
       "grad_cam", "grad_cam_plus_plus" and "hires_cam", in units of their own.
     """
-    value, rest = split_at(subject, tap.name, variables, images)
+    value, rest = split_at(subject, tap.name, variables, images, tap.shapes)
 
     def total(planted: Array) -> Array:
         return jnp.take_along_axis(rest(planted), classes[:, None], axis=1).sum()

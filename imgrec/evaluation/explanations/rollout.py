@@ -36,6 +36,7 @@ def attention_tap(subject: Subject, shapes: Shapes) -> Tap:
         extra,
         rows=receptive.interpolation(None, grid[0], height),
         columns=receptive.interpolation(None, grid[1], width),
+        shapes=shapes,
     )
 
 

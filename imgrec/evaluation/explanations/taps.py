@@ -6,9 +6,9 @@ leads to the value, and what the value leads to. Models and checkpoints stay as 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,6 @@ from jaxtyping import Array, Float, Float32, Num
 from imgrec import augment
 from imgrec.evaluation.explanations import receptive
 from imgrec.evaluation.subject import Subject, Variables
-
-Shapes = Mapping[str, jax.ShapeDtypeStruct]
-"""Of a network's intermediates by name."""
 
 COARSEST = 4
 """Cells along a side, below which a map says hardly where."""
@@ -37,6 +34,43 @@ class UnsupportedError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class Shapes(Mapping[str, jax.ShapeDtypeStruct]):
+    """Of a network's intermediates by name, and the program that they were found in.
+
+    Attributes:
+      of: the shapes.
+      program: the leaves of the network's variables and normalised images -> the logits and all
+        intermediates in the order of their names.
+    """
+
+    of: Mapping[str, jax.ShapeDtypeStruct]
+    program: ClosedJaxpr
+
+    def __getitem__(self, name: str) -> jax.ShapeDtypeStruct:
+        return self.of[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.of)
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    @property
+    def images(self) -> Var:
+        """The program's images."""
+        return self.program.jaxpr.invars[-1]
+
+    @property
+    def logits(self) -> Var:
+        """Its logits."""
+        return self.program.jaxpr.outvars[0]
+
+    def value(self, name: str) -> Var:
+        """One of its intermediates."""
+        return self.program.jaxpr.outvars[1 + sorted(self.of).index(name)]
+
+
+@dataclass(frozen=True, eq=False)
 class Tap:
     """A feature map, or the tokens of a grid of patches.
 
@@ -46,6 +80,7 @@ class Tap:
       extra: tokens before those of the grid (class token, registers).
       rows: weights that spread the grid's rows over the image's.
       columns: likewise.
+      shapes: of the intermediates that it is one of.
     """
 
     name: str
@@ -53,6 +88,7 @@ class Tap:
     extra: int
     rows: Float32[np.ndarray, "height rows"]
     columns: Float32[np.ndarray, "width columns"]
+    shapes: Shapes
 
     def as_map(self, value: Num[Array, "batch *cells"]) -> Float[Array, "batch rows columns width"]:
         """The value in float32, one vector for each cell."""
@@ -71,9 +107,12 @@ class Tap:
 def intermediates(subject: Subject, batch: int = 1) -> Shapes:
     """The shapes of everything that an explanation can start from, computing nothing.
 
-    Of as many images as `split_at` is given later, one trace of the network does for both.
+    Of as many images as `split_at` is given with them, it need not trace the network again.
     """
-    return _traced(subject, batch).shapes
+    images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
+    trace = jax.make_jaxpr(partial(_computed, subject), return_shape=True)
+    program, (_, shapes) = trace(subject.variables, images)
+    return Shapes(shapes, program)
 
 
 def last_map(subject: Subject, shapes: Shapes, layer: str | None = None) -> Tap:
@@ -98,10 +137,11 @@ def last_map(subject: Subject, shapes: Shapes, layer: str | None = None) -> Tap:
     height, width, _ = subject.image_shape
     if len(shape) == 4:
         grid, extra = (shape[1], shape[2]), 0
-        fields = _fields(subject, name, shape[0]) or (None, None)
+        found = receptive.fields_of(shapes.program.jaxpr, shapes.images, shapes.value(name))
+        fields = found or (None, None)
     elif len(shape) == 3:
         grid, extra = token_grid(subject, shape[1])
-        fields = (None, None)
+        fields = None, None
     else:
         raise UnsupportedError(f"{name!r} has no places, its shape is {shape}")
     return Tap(
@@ -110,6 +150,7 @@ def last_map(subject: Subject, shapes: Shapes, layer: str | None = None) -> Tap:
         extra,
         rows=receptive.interpolation(fields[0], grid[0], height),
         columns=receptive.interpolation(fields[1], grid[1], width),
+        shapes=shapes,
     )
 
 
@@ -136,6 +177,7 @@ def split_at(
     name: str,
     variables: Variables,
     images: Num[Array, "batch height width channels"],
+    shapes: Shapes | None = None,
 ) -> tuple[Array, Callable[[Array], Float32[Array, "batch classes"]]]:
     """An intermediate of these images, and the function from it to the logits.
 
@@ -144,6 +186,8 @@ def split_at(
       name: of the intermediate.
       variables: of the network.
       images: uint8, or floats on the scale [0, 1].
+      shapes: of `intermediates`; the network is traced anew without, or where they are of another
+        number of images.
 
     Returns:
       (value, rest) with rest(value) the logits; rest is differentiable, and computes nothing
@@ -154,8 +198,9 @@ def split_at(
     """
 
     normalised = augment.normalise(images, subject.mean, subject.std)
-    traced = _traced(subject, len(images))
-    program, (logits, value) = traced.program.jaxpr, traced.of(name)
+    if shapes is None or shapes.images.aval.shape != normalised.shape:
+        shapes = intermediates(subject, len(images))
+    program, logits, value = shapes.program.jaxpr, shapes.logits, shapes.value(name)
     after, reached = [], {value}
     for equation in program.eqns:
         if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
@@ -169,36 +214,13 @@ def split_at(
     first = program.replace(outvars=[value, *beside])
     second = program.replace(constvars=[], invars=[value, *beside], outvars=[logits], eqns=after)
     given = *jax.tree.leaves(variables), normalised
-    found, *known = jaxpr_as_fun(ClosedJaxpr(first, traced.program.consts))(*given)
+    found, *known = jaxpr_as_fun(ClosedJaxpr(first, shapes.program.consts))(*given)
 
     def rest(planted: Array) -> Array:
         (answer,) = jaxpr_as_fun(ClosedJaxpr(second, []))(planted, *known)
         return answer
 
     return found, rest
-
-
-@dataclass(frozen=True, eq=False)
-class _Traced:
-    """A network's program: the leaves of its variables and normalised images -> logits and all
-    intermediates in the order of their names.
-    """
-
-    program: ClosedJaxpr
-    shapes: Shapes
-
-    def of(self, name: str) -> tuple[Var, Var]:
-        """The logits, and one of the intermediates."""
-        logits, *values = self.program.jaxpr.outvars
-        return logits, values[sorted(self.shapes).index(name)]
-
-
-@lru_cache(maxsize=1)  # explaining asks for the shapes, receptive fields and the program itself
-def _traced(subject: Subject, batch: int) -> _Traced:
-    images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
-    trace = jax.make_jaxpr(partial(_computed, subject), return_shape=True)
-    program, (_, shapes) = trace(subject.variables, images)
-    return _Traced(program, shapes)
 
 
 def _computed(
@@ -245,8 +267,3 @@ def _numbered(shapes: Shapes, pattern: str, dimensions: int) -> list[str]:
     }
     return [found[number] for number in sorted(found)]
 
-
-def _fields(subject: Subject, name: str, batch: int) -> receptive.Fields | None:
-    traced = _traced(subject, batch)
-    program = traced.program.jaxpr
-    return receptive.fields_of(program, program.invars[-1], traced.of(name)[1])
