@@ -1,8 +1,9 @@
 """Runs beside each other, as text for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from imgrec.reporting.columns import aligned
 from imgrec.reporting.units import duration, number, p_value, percent, points, quantity
 
 ALPHA = 0.05
@@ -13,12 +14,12 @@ _LONGEST_VALUE = 40
 def render(found: Mapping[str, Any]) -> str:
     """Lines for people of what `side_by_side` found; what is missing begins with "!"."""
     several = len(found["runs"]) > 1
-    lines = [*_aligned(_results(found)), ""]
+    lines = [*aligned(_results(found)), ""]
     lines += [verdict(pair) for pair in found["pairs"]]
     lines += [f"! {name} is not compared: {why}" for name, why in found["refused"].items()]
     lines += [seeds(family) for family in found["seeds"]]
     if several:
-        lines += ["", "configuration", *_aligned(_fields(found))]
+        lines += ["", "configuration", *aligned(_fields(found))]
     lines += [f"! {run['name']}: {why}" for run in found["runs"] for why in run["missing"]]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -112,13 +113,3 @@ def _fields(found: Mapping[str, Any]) -> list[list[str]]:
     if len(fields) > _MOST_FIELDS:
         rows.append([f"  and {len(fields) - _MOST_FIELDS} more"])
     return rows
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell, two spaces apart."""
-    columns = max(map(len, rows))
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(columns)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in rows
-    ]
