@@ -9,10 +9,11 @@ What can be measured of an experiment:
   end_to_end  the whole loop, with log lines and checkpoints, over the bare step
   evaluation  a pass over validation over its forward passes alone
   latency     one image at a time: p50, p95, p99
+  to_accuracy whole runs of the recipe beside the same recipe in PyTorch eager
 
-or all. Each result is printed and written, with facts about the machine, to
-`results/bench_WHAT_CONFIG.json`. Speeds are compared only within one run, in which contestants
-take turns. Exit codes: 0 done, 2 bad input.
+or all but to_accuracy, which takes as long as whole runs do. Each result is printed and written,
+with facts about the machine, to `results/bench_WHAT_CONFIG.json`. Speeds are compared only within
+one run, in which contestants take turns. Exit codes: 0 done, 2 bad input.
 """
 
 import sys
@@ -24,7 +25,16 @@ from absl import flags
 from rich.console import Console
 
 from imgrec import claims, cli, config, validation
-from imgrec.benchmarking import latency, passes, start, step, synthetic, turns, whole_run
+from imgrec.benchmarking import (
+    latency,
+    passes,
+    start,
+    step,
+    synthetic,
+    to_accuracy,
+    turns,
+    whole_run,
+)
 from imgrec.config import Experiment
 from imgrec.data import Dataset
 from imgrec.errors import unknown
@@ -32,8 +42,9 @@ from imgrec.training import resolving, xla
 
 Result = dict[str, Any]
 # Those that leave this process as it is come first; the rest set XLA's flags for themselves.
-WHATS = ("step", "start", "input", "end_to_end", "evaluation", "latency")
+WHATS = ("step", "start", "input", "end_to_end", "evaluation", "latency", "to_accuracy")
 _ELSEWHERE = ("step", "start")
+_LONG = ("to_accuracy",)  # that nobody wants by the way
 
 
 def main(argv: list[str]) -> int:
@@ -68,7 +79,8 @@ def _checked(given: Any) -> list[str]:
     for peer in given.against:
         if peer not in step.PEERS:
             raise unknown("peer", peer, step.PEERS)
-    return [what for what in WHATS if what in given.what or "all" in given.what]
+    everything = "all" in given.what
+    return [w for w in WHATS if w in given.what or (everything and w not in _LONG)]
 
 
 def _measure(
@@ -90,8 +102,11 @@ def _measure(
             torch_python=given.torch_python,
             **common,
         )
+    arguments = [a for a in argv[1:] if a.startswith("--config")]
     if what == "start":
-        return start.measure([a for a in argv[1:] if a.startswith("--config")], **common)
+        return start.measure(arguments, **common)
+    if what == "to_accuracy":
+        return to_accuracy.measure(experiment, arguments, torch_python=given.torch_python, **common)
     if what == "latency":
         return latency.measure(experiment, calls=given.calls, dataset=dataset)
     common["dataset"] = dataset
@@ -136,7 +151,7 @@ def _define_flags(flag_values: flags.FlagValues) -> None:
         kind(name, default, text, flag_values=flag_values, **options)
 
     whats = ", ".join(WHATS)
-    define(flags.DEFINE_list, "what", ["step"], f"{whats}, several with commas, or all")
+    define(flags.DEFINE_list, "what", ["step"], f"{whats}; several with commas, or all")
     define(flags.DEFINE_multi_string, "against", [], "torch or flax, of step; repeat it for both")
     define(flags.DEFINE_integer, "rounds", 8, "turns of each contestant", lower_bound=1)
     define(flags.DEFINE_float, "seconds", 1.0, "of a turn of step, about", lower_bound=0.0)

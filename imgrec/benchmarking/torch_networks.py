@@ -5,7 +5,7 @@ benchmark compares the counts before it measures. Fields are those of the Flax m
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -277,11 +277,76 @@ class EncoderBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class Airbench(nn.Module):
+    """Jordan 2024; submodules are named as `imgrec.models.airbench` names them.
+
+    Of the whitening and of the norms nothing but biases is trained. The whitening kernel and the
+    parameters are loaded from ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int],
+        convolutions: int,
+        momentum: float,
+        mirror: bool,
+        channels: int,
+        num_classes: int,
+    ):
+        super().__init__()
+        self.mirror = mirror
+        self.whiten = nn.Conv2d(channels, 8 * channels, 2)
+        self.whiten.weight.requires_grad_(False)
+        before = 8 * channels
+        for stage, features in enumerate(widths, start=1):
+            group = ConvGroup(before, features, convolutions, 1 - momentum)
+            self.add_module(f"stage{stage}_group", group)
+            before = features
+        self.head = nn.Linear(before, num_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [batch, classes]."""
+        features = self.features(x)
+        if self.mirror and not self.training:
+            features = (features + self.features(x.flip(3))) / 2
+        return self.head(features) / 9
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees, [batch, features]."""
+        x = functional.gelu(self.whiten(x))
+        return self.stage3_group(self.stage2_group(self.stage1_group(x))).amax((2, 3))
+
+
+class ConvGroup(nn.Module):
+    """Convolution, pooling, norm and GELU, then the others at the lower resolution."""
+
+    def __init__(self, before: int, features: int, convolutions: int, momentum: float):
+        super().__init__()
+        self.convolutions = convolutions
+        for number in range(1, convolutions + 1):
+            conv = nn.Conv2d(before, features, 3, padding=1, bias=False)
+            norm = nn.BatchNorm2d(features, eps=1e-12, momentum=momentum)
+            norm.weight.requires_grad_(False)
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"norm{number}", norm)
+            before = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps at half the resolution."""
+        x = functional.gelu(self.norm1(functional.max_pool2d(self.conv1(x), 2)))
+        y = self.norm2(self.conv2(x))
+        if self.convolutions == 3:
+            y = x + self.norm3(self.conv3(functional.gelu(y)))
+        return functional.gelu(y)
+
+
 def _norm(features: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(features, eps=1e-5, momentum=0.1)
 
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
+    "Airbench": Airbench,
     "CifarResNet": CifarResNet,
     "LeNet5": LeNet5,
     "VisionTransformer": VisionTransformer,

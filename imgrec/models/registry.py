@@ -237,11 +237,6 @@ def _checked_options(
                 f"config.model.options.{option} is fixed by the name {config.name!r} "
                 f"({option}={fixed[option]!r}); choose another model name instead."
             )
-        if not expected:
-            raise UserError(
-                f"Model {config.name!r} has no options, and config.model.options.{option} was "
-                "given; remove it."
-            )
         if option not in expected:
             raise unknown(f"option of model {config.name!r}:", option, expected)
         options[option] = _checked(f"config.model.options.{option}", value, expected[option])

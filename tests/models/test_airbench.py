@@ -111,6 +111,40 @@ def test_moving_statistics_move_at_the_recipe_s_pace(name, share, fill):
     np.testing.assert_allclose(high - low, 1 - share, rtol=1e-4)
 
 
+def test_a_mirrored_network_answers_with_the_mean_of_both_ways(fill):
+    plain, mirrored = (_airbench("airbench90", widths=(8, 8, 8), mirror=m) for m in (False, True))
+    images = _images(2, 12, 14, 3)
+    variables = fill(plain, images, train=False)
+    turned = images[:, :, ::-1]
+
+    def told(module, images):
+        apply = functools.partial(module.apply, train=False, mutable=["intermediates"])
+        logits, sown = jax.jit(apply)(variables, images)
+        return logits, sown["intermediates"]
+
+    (one, maps), (other, _), (both, kept) = (
+        told(plain, images),
+        told(plain, turned),
+        told(mirrored, images),
+    )
+    assert np.abs(one - other).max() > 1e-3
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(told(mirrored, turned)[0], both, rtol=1e-4, atol=1e-6)
+    # What is sown of the maps is the image's own.
+    np.testing.assert_allclose(kept["stage2"][0], maps["stage2"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_training_sees_every_image_as_it_is(fill):
+    images = _images(2, 12, 14, 3)
+    modules = [_airbench("airbench90", widths=(8, 8, 8), mirror=m) for m in (False, True)]
+    variables = fill(modules[0], images, train=False)
+    plain, mirrored = (
+        jax.jit(functools.partial(m.apply, train=True, mutable=["batch_stats"]))(variables, images)
+        for m in modules
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain, mirrored)
+
+
 @pytest.mark.parametrize(
     ("name", "petaflops", "epochs"), [("airbench94", 0.36, 9.9), ("airbench95", 1.39, 15)]
 )

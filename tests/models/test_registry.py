@@ -130,7 +130,7 @@ def test_impossible_names_are_refused_with_the_nearest_possible(name, message):
         (
             "airbench94",
             {"width": 64},
-            "'airbench94' has no options, and config.model.options.width",
+            "Unknown option of model 'airbench94': 'width'.*mirror",
         ),
         ("resnet20", {"depth": 32}, "depth is fixed by the name 'resnet20'.*another model name"),
         ("resnet20", {"dtype": "bfloat16"}, "Unknown option"),
