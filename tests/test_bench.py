@@ -38,10 +38,13 @@ def test_what_cannot_be_measured_is_refused(argument, said):
         bench.main(["bench", CONFIG, argument, "--noise", "--calls=1"])
 
 
-def test_all_is_everything_and_processes_of_their_own_come_first():
+def test_all_is_everything_but_whole_runs_and_processes_of_their_own_come_first():
     class Given:
         what, against = ["latency", "all"], []
 
-    assert bench._checked(Given) == list(bench.WHATS)
+    *usual, long = bench.WHATS
+    assert long == "to_accuracy" and bench._checked(Given) == usual
     Given.what = ["evaluation", "step"]
     assert bench._checked(Given) == ["step", "evaluation"]
+    Given.what = ["all", "to_accuracy"]
+    assert bench._checked(Given) == list(bench.WHATS)
