@@ -9,6 +9,7 @@ same examples are compared pair by pair.
 
 import functools
 import math
+import weakref
 from statistics import NormalDist
 from typing import Any
 
@@ -47,6 +48,23 @@ def _resamples(n: int, seed: int, count: int) -> Float32[np.ndarray, "count n"]:
         row[:] = np.bincount(rng.integers(n, size=n, dtype=np.int32), minlength=n)
     weights.flags.writeable = False
     return weights
+
+
+def by_example(weights: Float32[np.ndarray, "count n"]) -> Float32[np.ndarray, "n count"]:
+    """The resamples of each example side by side in memory, as products with sparse matrices
+    read them.
+
+    Of read-only weights, as `resamples` makes them, the last ones are remembered: the sections of
+    a report ask for the same one after the other.
+    """
+    if weights.flags.writeable:
+        return np.ascontiguousarray(weights.T)
+    if not (_TURNED and _TURNED[0][0]() is weights):
+        _TURNED[:] = [(weakref.ref(weights), np.ascontiguousarray(weights.T))]
+    return _TURNED[0][1]
+
+
+_TURNED: list[tuple[weakref.ref[np.ndarray], np.ndarray]] = []
 
 
 def interval(
@@ -144,8 +162,8 @@ def resampled_counts(
     """How many examples of each group are in each resample; the group -1 is counted nowhere."""
     member = np.flatnonzero(group >= 0)
     ones = np.ones(len(member), np.float32)
-    membership = sparse.csr_array((ones, (member, group[member])), shape=(len(group), groups))
-    return (weights @ membership).astype(np.float64)
+    membership = sparse.csr_array((ones, (group[member], member)), shape=(groups, len(group)))
+    return np.ascontiguousarray((membership @ by_example(weights)).T, np.float64)
 
 
 def paired_difference(

@@ -112,7 +112,7 @@ class _Noting(RendererSVG):
         along = np.array([0, width, 0, width])
         up = np.array([-descent, -descent, height - descent, height - descent])
         corners = np.stack([along * turned - up * tilted, along * tilted + up * turned], axis=1)
-        self._note(corners + (x, self.height - y))
+        self._note(corners + np.array([x, self.height - y]))
         super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
 
     def _note(self, points: Iterable[Any]) -> None:

@@ -24,6 +24,19 @@ def test_resamples_depend_on_the_number_the_seed_and_nothing_else():
     assert np.any(weights != bootstrap.resamples(40, seed=4, count=20))
 
 
+def test_weights_are_turned_once_for_all_who_ask_and_never_stale():
+    weights = bootstrap.resamples(30, seed=5, count=9)
+    turned = bootstrap.by_example(weights)
+    assert turned.flags.c_contiguous and bootstrap.by_example(weights) is turned
+    np.testing.assert_array_equal(turned, weights.T)
+    others = bootstrap.resamples(30, seed=6, count=9)
+    np.testing.assert_array_equal(bootstrap.by_example(others), others.T)
+    mine = weights.copy()
+    bootstrap.by_example(mine)
+    mine[0, 0] += 7
+    np.testing.assert_array_equal(bootstrap.by_example(mine), mine.T)
+
+
 def test_every_resample_is_as_likely_as_it_should_be():
     """Of 3 examples, each of the 27 draws has the same chance."""
     weights = bootstrap.resamples(3, count=20_000).astype(int)

@@ -328,7 +328,7 @@ def _class_wise(
 
     exact = np.bincount(cell, weights=value, minlength=classes * BINS)
     exact = with_lowest(exact[:, None], total[:, None])[:, 0]
-    resampled = with_lowest(upper @ np.ascontiguousarray(weights.T), (weights @ gaps).T)
+    resampled = with_lowest(upper @ bootstrap.by_example(weights), (weights @ gaps).T)
     return exact, resampled.T
 
 

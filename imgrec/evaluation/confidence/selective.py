@@ -216,21 +216,25 @@ def _resampled(
     count, n = weights.shape
     # Each example has the risk of all that are accepted with it: down to its group's last.
     last = np.repeat(ranked.accepted - 1, np.diff(ranked.accepted, prepend=0))
+    tied = np.flatnonzero(last != np.arange(n))
     wrong = ranked.wrong.astype(np.float32)
     areas, failures = np.empty(count), np.empty(count, np.int64)
     coverages = {target: np.empty(count) for target in RISKS}
     rows = max(BLOCK // n, 1)
     for start in range(0, count, rows):
         part = weights[start : start + rows]
-        accepted = np.cumsum(part, axis=1)[:, last]
-        errors = np.cumsum(part * wrong, axis=1)[:, last]
-        # Where nothing was drawn yet there is no risk, and it weighs nothing.
-        risk = errors / np.maximum(accepted, 1)
+        accepted, errors = np.cumsum(part, axis=1), np.cumsum(part * wrong, axis=1)
+        for sums in (accepted, errors):
+            sums[:, tied] = sums[:, last[tied]]
         here = slice(start, start + len(part))
-        areas[here] = np.einsum("cn,cn->c", part, risk, dtype=np.float64) / n
         failures[here] = errors[:, -1]
+        # Where nothing was drawn yet there is no risk, and it weighs nothing.
+        risk = np.divide(errors, np.maximum(accepted, 1), out=errors)
         for target, found in coverages.items():
-            found[here] = np.max(accepted, axis=1, where=risk <= target, initial=0) / n
+            within = risk[:, ::-1] <= target
+            most = accepted[np.arange(len(part)), n - 1 - within.argmax(axis=1)]
+            found[here] = np.where(within.any(axis=1), most, 0) / n
+        areas[here] = np.multiply(risk, part, out=risk).sum(axis=1, dtype=np.float64) / n
     return areas, failures, coverages
 
 

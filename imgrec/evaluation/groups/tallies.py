@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Integer, Shaped
 from scipy import sparse
 
+from imgrec.evaluation import bootstrap
 from imgrec.evaluation.confidence import calibration
 from imgrec.evaluation.groups.gaps import Counts
 
@@ -75,7 +76,7 @@ class Resampled:
 
     def __init__(self, weights: Float32[np.ndarray, "count n"]):
         """Takes what `bootstrap.resamples` makes."""
-        self._by_example = np.ascontiguousarray(weights.T)
+        self._by_example = bootstrap.by_example(weights)
         self.count = len(weights)
 
     def sums(

@@ -260,6 +260,6 @@ def calibration_errors(found: Answers, weights: Weights) -> CalibrationErrors:
     gaps = np.bincount(cell, weights=gap.ravel(), minlength=cells) / n
     example = np.tile(np.arange(n), conditions)
     members = sparse.csr_array((gap.ravel().astype(np.float32), (cell, example)), (cells, n))
-    resampled = (members @ np.ascontiguousarray(weights.T)).T / n
+    resampled = (members @ bootstrap.by_example(weights)).T / n
     mean, interval, _ = calibration.binned_error(gaps / conditions, resampled / conditions, np.sum)
     return CalibrationErrors(np.abs(gaps).reshape(conditions, -1).sum(axis=1), mean, interval)
