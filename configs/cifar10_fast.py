@@ -3,7 +3,7 @@
     python -m imgrec.main --config=configs/cifar10_fast.py --config.data.root=FOLDER
     python -m imgrec.bench --config=configs/cifar10_fast.py --what=to_accuracy --rounds=2
 
-Four epochs of airbench's network at half its width: a first layer that whitens 2x2 patches and is
+Four and a half epochs of airbench's network at half its width: a first layer that whitens 2x2 patches and is
 never trained, the partial identity, batch norms without scales, logits divided by 9; labels
 smoothed by 0.2, shifts of up to 2 pixels over mirrored borders, flips; the mean of an image's and
 its mirror image's logits in the end. As in the recipe's later version the kernels follow Muon
@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> Experiment:
             options=ConfigDict({"beta": 0.6, "adam_scale": 0.05}),
         ),
         schedule=ScheduleConfig(name="linear"),
-        train=TrainConfig(duration="4ep", label_smoothing=0.2),
+        train=TrainConfig(duration="4.5ep", label_smoothing=0.2),
         eval=EvalConfig(every="100%"),
         checkpoint=CheckpointConfig(every="100%", keep=1),
         log=LogConfig(every="50st", tensorboard=False),
