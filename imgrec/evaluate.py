@@ -106,11 +106,12 @@ def _evaluate(given: flags.FlagValues, overrides: Mapping[str, Any], shown: Cons
             progress=bar,
         )
         with evaluated.computing():
+            # While the first pass goes on, as nothing else can be done yet.
+            drawn = report_page.learning_curves(opened.folder / "metrics.jsonl")
             with clock("first pass"):
                 n = len(evaluated.predictions.label)
             told = f"{opened.info['dataset']} {opened.info['split']}: {n:,} images"
             shown.print(told, markup=False)
-            drawn: dict[str, Part] = {}
 
             def draw(name: str, found: Found) -> None:
                 drawn[name] = report_page.part(name, found.numbers, found.material)
@@ -297,7 +298,6 @@ def _write(
         numbers,
         drawn,
         name=opened.experiment.name,
-        history=report_page.history(opened.folder / "metrics.jsonl"),
         seconds=report_page.json_object(opened.folder / "seconds.json"),
         cost=report_page.json_object(opened.folder / "cost.json"),
     )

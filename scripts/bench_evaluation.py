@@ -23,7 +23,7 @@ import jax
 from imgrec import data
 from imgrec.evaluation import sections, suite
 from imgrec.evaluation.suite import Evaluated, Found, Options
-from imgrec.reporting import report_page
+from imgrec.reporting import parts, report_page
 from imgrec.training import trained, xla
 
 COMMAND = "python scripts/bench_evaluation.py --workdir=RUN"
@@ -69,12 +69,14 @@ def measure(folder: Path, rounds: int) -> dict:
     sections_of: dict[str, list[float]] = {}
 
     def whole() -> float:
-        begin, e, drawn = time.perf_counter(), evaluated(), {}
+        begin, e = time.perf_counter(), evaluated()
+        drawn: dict[str, parts.Part] = {}
 
         def draw(name: str, found: Found) -> None:
             drawn[name] = report_page.part(name, found.numbers, found.material)
 
         with e.computing():
+            drawn |= report_page.learning_curves(folder / "metrics.jsonl")
             report = suite.run(e, sections.ALL, lambda done, total: None, draw)
         assert not report.defects, report.defects
         numbers = {
@@ -85,12 +87,7 @@ def measure(folder: Path, rounds: int) -> dict:
             "split": "test",
         }
         page = time.perf_counter()
-        report_page.render(
-            numbers,
-            drawn,
-            name=experiment.name,
-            history=report_page.history(folder / "metrics.jsonl"),
-        )
+        report_page.render(numbers, drawn, name=experiment.name)
         for name, spent in {**report.seconds, "page": time.perf_counter() - page}.items():
             sections_of.setdefault(name, []).append(spent)
         return time.perf_counter() - begin

@@ -7,6 +7,7 @@ the model, a split or a column is not there, says why; the others appear all the
 
 import contextlib
 import dataclasses
+import gc
 import threading
 import time
 import traceback
@@ -172,8 +173,9 @@ class Evaluated:
         """Makes the passes that most sections need in a thread of their own meanwhile.
 
         The network leaves the processor gaps, in which what is known already is counted; numpy's
-        products take one thread for it, as more would wait in loops for cores that are taken.
-        Leaving ends the passes after the batch at hand.
+        products take one thread for it, as more would wait in loops for cores that are taken. What
+        is there by now, modules above all, stays until it is left, so the collector need not walk
+        through it again and again. Leaving ends the passes after the batch at hand.
         """
         wanted: dict[str, Split] = {}
         if self._subject is not None and self._split is not None and self._dataset is not None:
@@ -192,6 +194,7 @@ class Evaluated:
                     self._ahead[name].set_exception(error)
 
         thread = threading.Thread(target=work, name="passes")
+        gc.freeze()
         thread.start()
         try:
             with threadpool_limits(1, user_api="blas"):
@@ -199,6 +202,7 @@ class Evaluated:
         finally:
             self._stopped = True
             thread.join()
+            gc.unfreeze()
             self._stopped = False
 
     def part(self, most: int) -> Split:

@@ -37,7 +37,7 @@ def svg(figure: Figure) -> bytes:
     renderer = _Noting(
         width * _POINTS, height * _POINTS, stream, image_dpi=resolution, metadata={"Date": None}
     )
-    mixed = MixedModeRenderer(figure, width, height, resolution, renderer)
+    mixed: Any = MixedModeRenderer(figure, width, height, resolution, renderer)
     figure.draw(mixed)
     mixed.finalize()
 
@@ -76,7 +76,7 @@ class _Noting(RendererSVG):
     ) -> tuple[float, float, float]:
         return _size(s, prop.copy(), ismath)  # a copy, as these can be changed
 
-    def draw_path(self, gc: Any, path: Any, transform: Any, rgbFace: Any = None) -> None:
+    def draw_path(self, gc: Any, path: Any, transform: Any, rgbFace: Any = None) -> None:  # noqa: N803
         if gc.get_clip_rectangle() is None:
             self._note(transform.transform(path.vertices))
         super().draw_path(gc, path, transform, rgbFace)
@@ -88,7 +88,7 @@ class _Noting(RendererSVG):
         marker_trans: Any,
         path: Any,
         trans: Any,
-        rgbFace: Any = None,
+        rgbFace: Any = None,  # noqa: N803
     ) -> None:
         if gc.get_clip_rectangle() is None:
             places = trans.transform(path.vertices)
@@ -129,7 +129,6 @@ class _Noting(RendererSVG):
             max(old[2], right),
             max(old[3], self.height - low),
         )
-
 
 
 @lru_cache(4096)

@@ -151,7 +151,8 @@ def save_png(array: UInt8[np.ndarray, "height width 3"], path: str | os.PathLike
 def png(array: UInt8[np.ndarray, "height width 3"]) -> bytes:
     """A picture as the content of a PNG file."""
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, format="png")
+    # The default takes half as long again, for a file smaller by a tenth.
+    Image.fromarray(array).save(stream, format="png", compress_level=1)
     return stream.getvalue()
 
 

@@ -81,14 +81,14 @@ def render(
 
     Args:
       numbers: what `metrics.json` holds.
-      drawn: the sections' parts.
+      drawn: the sections' parts; and "history", `learning_curves` that were drawn before.
       name: of the run.
       history: lines of the run's `metrics.jsonl`.
       seconds: `seconds.json` of the run.
       cost: `cost.json` of it.
     """
     shown = [drawn[section] for section in _SECTIONS if section in drawn]
-    if went := curves.history(history):
+    if went := drawn.get("history") or curves.history(history):
         shown.append(went)
     if spent := curves.time_spent(seconds or {}, cost or {}):
         shown.append(spent)
@@ -103,6 +103,12 @@ def render(
     )
     files = {p.name: p.content for part in shown for p in parts.pictures(part.items)}
     return Page(html, files)
+
+
+def learning_curves(path: Path) -> dict[str, Part]:
+    """{"history": the curves of a `metrics.jsonl`}, or nothing where there are too few lines."""
+    found = curves.history(history(path))
+    return {"history": found} if found else {}
 
 
 def history(path: Path) -> list[dict[str, Any]]:

@@ -196,9 +196,8 @@ def split_at(
     Raises:
       UnsupportedError: the logits do not depend on the value.
     """
-
     normalised = augment.normalise(images, subject.mean, subject.std)
-    if shapes is None or shapes.images.aval.shape != normalised.shape:
+    if shapes is None or shapes[name].shape[0] != len(images):
         shapes = intermediates(subject, len(images))
     program, logits, value = shapes.program.jaxpr, shapes.logits, shapes.value(name)
     after, reached = [], {value}
@@ -266,4 +265,3 @@ def _numbered(shapes: Shapes, pattern: str, dimensions: int) -> list[str]:
         if (match := re.fullmatch(pattern, name)) and len(shapes[name].shape) == dimensions
     }
     return [found[number] for number in sorted(found)]
-

@@ -112,7 +112,9 @@ def _probe(
 ) -> tuple[float, float]:
     """Accuracy on test, and the strength that is best on validation (of equals the greater)."""
     fitted = Ridge(train["features"][rows], train["label"][rows])
-    right = np.mean(fitted.classes(validation["features"], STRENGTHS) == validation["label"], axis=1)
+    right = np.mean(
+        fitted.classes(validation["features"], STRENGTHS) == validation["label"], axis=1
+    )
     best = max(range(len(STRENGTHS)), key=lambda i: (right[i], i))
     (said,) = fitted.classes(test["features"], STRENGTHS[best : best + 1])
     return float(np.mean(said == test["label"])), STRENGTHS[best]

@@ -119,9 +119,10 @@ def counts(
         return counted.reshape(size, classes, *counted.shape[1:])
 
     inside = member >= 0
+    support = by_class(answers.label, inside)
     return Counts(
-        n=sums(member, size),
-        support=by_class(answers.label, inside),
+        n=support.sum(axis=1),
+        support=support,
         predicted=by_class(answers.predicted, inside),
         correct=by_class(answers.label, inside & answers.right),
     )
