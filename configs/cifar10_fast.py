@@ -3,15 +3,15 @@
     python -m imgrec.main --config=configs/cifar10_fast.py --config.data.root=FOLDER
     python -m imgrec.bench --config=configs/cifar10_fast.py --what=to_accuracy --rounds=2
 
-Four and a half epochs of airbench's network at half its width: a first layer that whitens 2x2 patches and is
-never trained, the partial identity, batch norms without scales, logits divided by 9; labels
-smoothed by 0.2, shifts of up to 2 pixels over mirrored borders, flips; the mean of an image's and
-its mirror image's logits in the end. As in the recipe's later version the kernels follow Muon
-(https://github.com/KellerJordan/cifar10-airbench), at a rate that falls in a straight line. What
-differs is for the CPU's sake: a batch of 500, which costs it no more an image than one of 2,000
-and makes four times the steps; and the whitening's bias stays at 0, since its gradient costs as
-much as another layer's. All 50,000 training images are trained on, and nothing is chosen by
-validation; README's results say what it reaches.
+Four and a half epochs of airbench's network at half its width: a first layer that whitens 2x2
+patches and is never trained, the partial identity, batch norms without scales, logits divided by
+9; labels smoothed by 0.2, shifts of up to 2 pixels over mirrored borders, flips; the mean of an
+image's and its mirror image's logits in the end. As in the recipe's later version the kernels
+follow Muon (https://github.com/KellerJordan/cifar10-airbench), at a rate that falls in a straight
+line. What differs is for the CPU's sake: a batch of 500, which costs it no more an image than one
+of 2,000 and makes four times the steps; and the whitening's bias stays at 0, since its gradient
+costs as much as another layer's. All 50,000 training images are trained on, and nothing is chosen
+by validation; README's results say what it reaches.
 """
 
 from ml_collections import ConfigDict
