@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from imgrec import cli, config, console, data
+from imgrec.classical import subject as classical
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import Dataset, Split, class_map
 from imgrec.errors import UserError, unknown
@@ -139,7 +140,7 @@ def _online(
         place, other = {**place, **other}, {}
     try:
         own = data.load(dataclasses.replace(experiment.data, **place))
-        run = trained.open_run(folder, experiment=experiment, dataset=own)
+        run = classical.open_run(folder, experiment=experiment, dataset=own)
     except UserError as error:
         if not other and (_out(folder, "", given.split) / "predictions.npz").exists():
             raise UserError(f"{error}\nWhat was saved can be reported on by --offline.") from None

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from imgrec import cli, config, validation
 from imgrec.config import Experiment
+from imgrec.console import bar, interruptible
 from imgrec.data.pipeline import WorkerDiedError
 from imgrec.errors import UserError
 from imgrec.training import (
@@ -66,6 +67,8 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job, clock:
     console = Console(highlight=False, soft_wrap=True, quiet=job.process > 0)
     console.print(f"config {experiment.name}, fingerprint {config.fingerprint(experiment)}")
     console.print(json.dumps(config.to_dict(experiment), indent=2), markup=False)
+    if experiment.classifier.name:
+        return _run_classical(experiment, flag_values, folder, job, console)
     console.print(xla.configure(experiment, job.processes))
     console.print(compilation_cache.configure(), markup=False)
     console.print(f"processes: {job.processes}, {job.found}", markup=False)
@@ -143,6 +146,60 @@ def _run(experiment: Experiment, flag_values: flags.FlagValues, job: Job, clock:
         f"test accuracy {outcome.test['accuracy']:.4f} (loss {outcome.test['loss']:.4f}, "
         f"n {outcome.test['n']:,}, parameters of step {outcome.evaluated_step}); "
         f"all results in {folder}"
+    )
+    return 0
+
+
+def _run_classical(
+    experiment: Experiment, given: flags.FlagValues, folder: Path, job: Job, console: Console
+) -> int:
+    """Features and a classifier on them, in a process alone."""
+    from imgrec.classical import fitting, planning  # which wait for what networks do not need
+
+    for flag in ("profile", "memory_limit", "simulate"):
+        if given[flag].value:
+            raise UserError(
+                f"--{flag} is about training steps, and config.classifier.name="
+                f"{experiment.classifier.name!r} makes none."
+            )
+    if job.processes > 1:
+        raise UserError(
+            f"A classical classifier is fitted in one process, and this is one of {job.processes} "
+            f"({job.found}). Start it once, with IMGREC_PROCESSES=1."
+        )
+    console.print(compilation_cache.configure(), markup=False)
+    planned = planning.plan_classical(experiment)
+    for line in planned.describe():
+        console.print(line, markup=False)
+    if given.dry_run:
+        console.print("Nothing was fitted.")
+        return 0
+    info = planned.dataset.info
+    said = run_folder.open_folder(
+        folder,
+        planned.experiment,
+        allow_change=given.allow_config_change,
+        needs_bytes=planned.needs,
+        record=info.record,
+    )
+    input_spec.write(input_spec.of(planned.experiment, info), folder)
+    for line in said:
+        console.print(line, markup=False)
+    with interruptible():
+        try:
+            with bar(console) as shown:
+                outcome = fitting.fit(planned, folder, console, shown)
+        except KeyboardInterrupt:
+            console.print(
+                f"Stopped; features and classifiers that were done are in {folder}, and the same "
+                "command goes on with them."
+            )
+            return EXIT_STOPPED
+    _print_seconds(outcome.seconds, console)
+    assert outcome.test is not None
+    console.print(
+        f"test accuracy {outcome.test['accuracy']:.4f} (loss {outcome.test['loss']:.4f}, "
+        f"n {outcome.test['n']:,}); all results in {folder}"
     )
     return 0
 

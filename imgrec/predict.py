@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 
 from imgrec import cli, console
+from imgrec.classical import subject as classical
 from imgrec.data import image_files
 from imgrec.errors import UserError, unknown
 from imgrec.evaluation import answers, explanations
@@ -90,7 +91,7 @@ def _open(given: flags.FlagValues, shown: Console) -> Trained:
     folder = Path(given.workdir).expanduser()
     experiment = trained.read_experiment(folder)
     shown.print(xla.configure(experiment), markup=False)
-    return trained.open_run(folder, experiment=experiment)
+    return classical.open_run(folder, experiment=experiment)
 
 
 def _calibration(given: flags.FlagValues, run: Trained, shown: Console) -> Calibration | None:

@@ -24,11 +24,22 @@ FLOORS = [
         "console",
     },
     {"benchmarking", "reproduction", "ablation"},
+    {"classical"},
     {"training", "evaluation", "reporting", "transfer", "launching", "claims"},
     {"tasks"},
     {"models", "data", "augment", "corruptions"},
     {"native"},
-    {"config", "durations", "errors", "fields", "files", "options", "randomness", "validation"},
+    {
+        "config",
+        "durations",
+        "errors",
+        "extensions",
+        "fields",
+        "files",
+        "options",
+        "randomness",
+        "validation",
+    },
 ]
 FORBIDDEN = {
     "models": {"data"},

@@ -28,7 +28,7 @@ Scores = Float64[np.ndarray, "n classes"]
 
 # What a class without any probability is given, so that the loss of a surprise is finite.
 FLOOR = 1e-6
-_BLOCK = 1024  # rows that are scored at a time
+_BLOCK = 512  # rows that are scored at a time
 
 
 def svm(seed: int, *, c: float = 10.0, gamma: float = 0.0, standardise: bool = False) -> Any:
@@ -275,14 +275,14 @@ def scores(
       rows: to be classified.
       shown: is told how many are done, of how many.
     """
-    starts = range(0, len(rows), _BLOCK)
-    blocks = [rows[i : i + _BLOCK] for i in starts]
-    found = []
+    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+    found: list[Scores] = []
     # LIBSVM lets go of the interpreter and takes one core; the others share theirs out themselves.
     threads = _cores() if hasattr(estimator, "decision_function") else 1
     with ThreadPoolExecutor(threads) as pool:
-        for part in pool.map(lambda block: _scores(estimator, block), blocks):
-            found.append(part)
+        # Few are asked for at a time: the interpreter's end waits for all that were.
+        for i in range(0, len(blocks), threads):
+            found += pool.map(lambda block: _scores(estimator, block), blocks[i : i + threads])
             shown(sum(map(len, found)), len(rows))
     return np.concatenate(found)
 

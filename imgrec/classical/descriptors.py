@@ -195,9 +195,7 @@ def grey_of(images: Images) -> Grey:
     return np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
 
 
-def _histograms(
-    bins: np.ndarray, weights: np.ndarray | None, count: int, cells: int
-) -> Rows:
+def _histograms(bins: np.ndarray, weights: np.ndarray | None, count: int, cells: int) -> Rows:
     """Histograms of each cell of each image, one after the other; of sum 1 without weights."""
     n = len(bins)
     found = []

@@ -158,7 +158,7 @@ def answers(
       seen: is given each image that could be read, as the network sees it, and its likeliest
         class.
     """
-    logits_of = jax.jit(lambda variables, images: subject.logits(variables, images))
+    logits_of = subject.compiled(lambda variables, images: subject.logits(variables, images))
     size = _batch_size(len(paths), subject.batch_size)
     with ThreadPoolExecutor(_THREADS) as pool:
         batches = [paths[i : i + size] for i in range(0, len(paths), size)]

@@ -81,6 +81,13 @@ class Subject:
     ) -> Float[Array, "batch height width channels"]:
         return augment.normalise(images, self.mean, self.std)
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that asks the model, as it is to be called: jitted.
+
+        Of a subject that computes on the host it is the function itself.
+        """
+        return jax.jit(function)
+
     def over(
         self, split: Split, compute: Callable[[Variables, Batch], Mapping[str, Array]]
     ) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -236,7 +235,7 @@ class Evaluated:
     @cached_property
     def _compute(self) -> Callable[..., Any]:
         subject = self.subject
-        return jax.jit(lambda variables, batch: subject.outputs(variables, batch["image"]))
+        return subject.compiled(lambda variables, batch: subject.outputs(variables, batch["image"]))
 
 
 def _predictions(outputs: Outputs) -> Predictions:

@@ -77,7 +77,9 @@ def answers(
       conditions: (which change, how much), a column each. All amounts are ints or all floats.
       progress: told of every batch under every condition.
     """
-    step = jax.jit(functools.partial(_under, subject, tuple(changes)))
+    # The condition is the same for a whole batch, so one branch runs and the others wait.
+    changed = jax.jit(lambda change, *given: jax.lax.switch(change, tuple(changes), *given))
+    step = subject.compiled(functools.partial(_under, subject, changed))
     which = [jnp.int32(change) for change, _ in conditions]
     amounts = [jnp.asarray(amount) for _, amount in conditions]
     total = -(-len(split) // subject.batch_size) * len(conditions)
@@ -116,7 +118,7 @@ def answers_of_parts(
       ValueError: the parts do not have the same labels.
     """
     labels = parts[0].labels()
-    step = jax.jit(functools.partial(_as_they_are, subject, classes))
+    step = subject.compiled(functools.partial(_as_they_are, subject, classes))
     columns = []
     for part in parts:
         if not np.array_equal(part.labels(), labels):
@@ -156,14 +158,13 @@ def side_by_side(columns: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 def _under(
     subject: Subject,
-    changes: tuple[Change, ...],
+    changed: Callable[..., UInt8[Array, "batch height width channels"]],
     variables: Variables,
     batch: Batch,
     change: Int[Array, ""],
     amount: Float[Array, ""] | Int[Array, ""],
 ) -> dict[str, Array]:
-    # The condition is the same for the whole batch, so one branch runs and the others wait.
-    images = jax.lax.switch(change, changes, batch["image"], batch["index"], amount)
+    images = changed(change, batch["image"], batch["index"], amount)
     return scores(subject.logits(variables, images), batch["label"])
 
 

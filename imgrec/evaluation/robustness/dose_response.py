@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool
 from ml_collections import ConfigDict
@@ -89,7 +88,7 @@ def dose_response(
         if factor not in known:
             raise unknown("factor of dose-response curves", factor, known)
     total = 1 + sum(len(DOSES.get(factor, BACKGROUNDS)) for factor in factors)
-    step, done = jax.jit(functools.partial(_correct, subject)), 0
+    step, done = subject.compiled(functools.partial(_correct, subject)), 0
 
     def correct(dials: Dials) -> Bool[np.ndarray, " n"]:
         nonlocal done
