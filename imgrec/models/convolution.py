@@ -14,6 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imgrec.models import lowering
+from imgrec.native import batch_norm as native_norm
+from imgrec.native import convolution as native
 
 # Normal with variance 2 / fan_out keeps the variance of gradients from layer to layer
 # (He et al. 2015, "Delving Deep into Rectifiers", section 2.2, the backward case).
@@ -101,6 +103,30 @@ def conv(
     )
 
 
+class BatchNorm(nn.BatchNorm):
+    """Flax's, with the same variables; in training on one CPU by the kernels of `imgrec.native`."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*rows channels"], use_running_average: bool | None = None
+    ) -> Float[Array, "*rows channels"]:
+        """The normalised maps."""
+        moving = nn.merge_param("moving", self.use_running_average, use_running_average)
+        plain = self.use_scale and self.use_bias and self.axis_name is None
+        if moving or not plain or self.dtype != x.dtype or not native.fits(x.dtype):
+            return super().__call__(x, use_running_average)
+        shape = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype)
+        x, *found = native_norm.batch_norm(x, scale, bias, self.epsilon)
+        if not self.is_initializing():
+            for kept, new in zip((mean, variance), found, strict=True):
+                kept.value = self.momentum * kept.value + (1 - self.momentum) * new
+        return x
+
+
 def batch_norm(
     *,
     train: bool,
@@ -116,7 +142,7 @@ def batch_norm(
     ones (PyTorch gives the complement that name). `zero_scale` makes the layer return 0 at
     initialisation.
     """
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=momentum,
         epsilon=epsilon,

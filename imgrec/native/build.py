@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import itertools
 import os
 import platform
 import re
@@ -17,12 +16,16 @@ import jaxlib
 
 from imgrec.files import cache_folder
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.cc", "convolution_amx.cc"))
-HEADERS = (Path(__file__).with_name("convolution.h"),)
+FOLDER = Path(__file__).parent
+SOURCES = tuple(FOLDER / f"{name}.cc" for name in ("convolution", "convolution_amx", "batch_norm"))
+HEADERS = tuple(FOLDER / f"{name}.h" for name in ("convolution", "parallel", "vector"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")
-KERNELS = ("forward", "input_gradient", "kernel_gradient")
-BFLOAT16 = "_bfloat16"  # ends the names of the kernels that use a matrix unit
+CONVOLUTIONS = tuple(
+    f"convolution_{kernel}" for kernel in ("forward", "input_gradient", "kernel_gradient")
+)
+BATCH_NORMS = ("batch_norm_forward", "batch_norm_gradient")
+BFLOAT16 = "_bfloat16"  # ends the names of the kernels of that type
 SECONDS = 600.0  # it takes twenty, and minutes on a machine that has much else to do
 
 
@@ -32,9 +35,9 @@ class UnavailableError(Exception):
 
 @functools.cache
 def load() -> Path:
-    """Makes the custom calls "imgrec_convolution_..." known to XLA, compiling if need be.
+    """Makes the custom calls "imgrec_..." known to XLA, compiling if need be.
 
-    Those of bfloat16 are among them where `multiplies_bfloat16` says so.
+    Convolutions of bfloat16 are among them where `multiplies_bfloat16` says so.
 
     Returns:
       The library, in the folder of what can be had again.
@@ -45,11 +48,12 @@ def load() -> Path:
     library = _compiled()
     try:
         symbols = ctypes.CDLL(str(library))
-        ends = ("", BFLOAT16) if symbols.imgrec_bfloat16() else ("",)
-        for kernel, end in itertools.product(KERNELS, ends):
-            name = f"imgrec_convolution_{kernel}{end}"
-            target = jax.ffi.pycapsule(getattr(symbols, name))
-            jax.ffi.register_ffi_target(name, target, platform="cpu")
+        names = [*CONVOLUTIONS, *BATCH_NORMS, *(name + BFLOAT16 for name in BATCH_NORMS)]
+        if symbols.imgrec_bfloat16():
+            names += [name + BFLOAT16 for name in CONVOLUTIONS]
+        for name in names:
+            target = jax.ffi.pycapsule(getattr(symbols, f"imgrec_{name}"))
+            jax.ffi.register_ffi_target(f"imgrec_{name}", target, platform="cpu")
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{library} cannot be loaded ({error})") from None
     return library
@@ -68,7 +72,7 @@ def multiplies_bfloat16() -> bool:
 def _compiled() -> Path:
     compiler = _compiler()
     folder = Path(os.environ.get("IMGREC_NATIVE") or cache_folder() / "native")
-    library = folder / f"convolution-{_key(compiler)}.so"
+    library = folder / f"kernels-{_key(compiler)}.so"
     if library.exists():
         return library
     aside = folder / f"{library.name}.{os.getpid()}"

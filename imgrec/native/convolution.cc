@@ -10,29 +10,12 @@
 // that results are the same to the bit on any number of cores.
 
 #include "convolution.h"
+#include "vector.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kAccumulators = 24;
-#elif defined(__AVX__)
-constexpr int kLanes = 8, kAccumulators = 12;
-#else
-constexpr int kLanes = 4, kAccumulators = 24;
-#endif
-
 // Floats that stay in the cache nearest to a core beside what else it needs.
 constexpr int64_t kNearest = 6144;
-
-using Vector = float __attribute__((vector_size(kLanes * sizeof(float))));
-
-inline Vector Load(const float* at) {
-  Vector v;
-  std::memcpy(&v, at, sizeof v);
-  return v;
-}
-
-inline void Store(float* at, Vector v) { std::memcpy(at, &v, sizeof v); }
 
 // ---- a block of output: P pixels by N vectors of features ----
 

@@ -23,8 +23,6 @@
 
 namespace {
 
-using Half = uint16_t;  // the bits of a bfloat16
-
 constexpr int64_t kSide = 16;                // rows of a tile; numbers of 32 bits in one
 constexpr int64_t kDepth = 2 * kSide;        // bfloat16 in a row of a tile
 constexpr int64_t kTile = kSide * kDepth;    // bfloat16 in a tile
