@@ -39,7 +39,10 @@ KNOWN = {
 # little to choose.
 VALIDATION = {"mnist": "2000", "fashion_mnist": "2000", "cifar10": "2000"}
 # By features, classifier and data set; what is not named here is the classifier's default.
-OPTIONS: dict[tuple[str, str, str], dict[str, Any]] = {}
+OPTIONS: dict[tuple[str, str, str], dict[str, Any]] = {
+    # Of 0.0134 (the default), 0.02, 0.03 and 0.04 the best by validation, fitted to 8,000 images.
+    ("pixels", "svm", "mnist"): {"c": 10.0, "gamma": 0.03},
+}
 VIEW = ("image_size", "channels", "crop", "crop_fraction", "interpolation")
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from imgrec import data, validation
+from imgrec.classical import fitting, planning
 from imgrec.config import DataConfig, Experiment
 from imgrec.data import ArraySource, Dataset, Info, Split, sampling
 from imgrec.errors import UserError
@@ -20,6 +22,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 ARGUMENTS = {"mnist_lenet": ["", "modern"], "mnist_cnn": ["", "fashion_mnist"]}
 ARGUMENTS["cifar10_resnet"] = ["", "cpu"]
 ARGUMENTS["scenes_cnn"] = ["", "hard", "cue"]
+ARGUMENTS["classical"] = ["", "features=pixels,classifier=knn,data=mnist", "features=lbp+colour"]
 ARGUMENTS["transfer"] = ["method=scratch,model=resnet8"]
 SLOW = {"cifar10_wrn", "cifar10_vit", "cifar100_resnet", "imagenet_vit_s16"}
 SHAPES = {
@@ -86,6 +89,12 @@ def test_two_steps(path, argument, tmp_path, monkeypatch, write_imagenet, write_
     experiment.log.tensorboard = False
     run = tmp_path / "run"
     run_folder.open_folder(run, experiment, allow_change=False, needs_bytes=0)
+    if experiment.classifier.name:  # which makes no steps
+        experiment.data.workers, experiment.features.options = 0, ConfigDict()
+        planned = planning.plan_classical(experiment)
+        outcome = fitting.fit(planned, run, Console(file=io.StringIO()), lambda *told: None)
+        assert outcome.test["n"] == len(planned.dataset.test)
+        return
     outcome = loop.train(plan(experiment), run, Console(file=io.StringIO()))
     assert outcome.step == 2
     assert math.isfinite(outcome.test["loss"])
