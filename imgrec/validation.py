@@ -23,7 +23,6 @@ def validate(experiment: Experiment) -> None:
     _check_types(experiment, Experiment, "")
     c = experiment
     one_of = {
-        "task": (c.task, ("classification",)),
         "augment.pad_mode": (c.augment.pad_mode, ("constant", "reflect")),
         "augment.erasing_fill": (c.augment.erasing_fill, ("mean", "noise")),
         "train.compute_dtype": (c.train.compute_dtype, ("float32", "bfloat16")),
@@ -161,9 +160,9 @@ def _check_classical(c: Experiment) -> None:
                 "by hand have none."
             )
         return
-    default = FeaturesConfig()
+    unset = FeaturesConfig()
     for field in dataclasses.fields(FeaturesConfig):
-        if getattr(c.features, field.name) != getattr(default, field.name):
+        if getattr(c.features, field.name) != getattr(unset, field.name):
             raise UserError(
                 f"config.features.{field.name} is set, and only a classical classifier reads it. "
                 "Set --config.classifier.name=svm, or another of imgrec.classical."

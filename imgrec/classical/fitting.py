@@ -5,6 +5,7 @@ split, validation chooses one and sets the temperature of its scores, and the te
 that one. What is fitted is saved before it is tested; a run that was cut goes on from there.
 """
 
+import functools
 import hashlib
 import json
 import threading
@@ -81,7 +82,7 @@ def fit(plan: ClassicalPlan, folder: Path, console: Console, shown: Shown) -> Ou
             writer.write_scalars(0, {f"validation/{n}": chosen[n] for n in _JUDGED})
         asked = rows(dataset.test)
         with clock("test"):
-            logits = _logits(saved, asked, lambda d, n: shown("classified", d, n))
+            logits = _logits(saved, asked, functools.partial(shown, "classified"))
         predictions = Predictions(np.arange(len(logits)), dataset.test.labels(), logits)
         report = evaluator.write_test_report(
             c,
@@ -131,25 +132,21 @@ def _fit(
         console.print(f"fitting {c.classifier.name} {options} to {train.shape}", markup=False)
         took = clock["fit"]
         with clock("fit"):
-            estimator, warned = _interruptible(
-                lambda options=options: classifiers.fit(
-                    c.classifier.name, options, train, labels, seed=c.seed
-                )
-            )
+            fitting = functools.partial(classifiers.fit, c.classifier.name, options, train, labels)
+            estimator, warned = _interruptible(functools.partial(fitting, seed=c.seed))
         found: dict[str, Any] = {"options": options, "fit_seconds": clock["fit"] - took}
         temperature = 1.0
         if judges is not None:
             assert dataset.validation is not None
             with clock("validation"):
-                found_scores = _interruptible(
-                    lambda estimator=estimator: classifiers.scores(
-                        estimator, judges, lambda d, n: shown("validated", d, n)
-                    )
+                told = functools.partial(shown, "validated")
+                scored = _interruptible(
+                    functools.partial(classifiers.scores, estimator, judges, told)
                 )
             truth = dataset.validation.labels()
             if KINDS[c.classifier.name].margins:
-                temperature = fit_temperature(found_scores, truth)
-            logits = (found_scores / temperature).astype(np.float32)
+                temperature = fit_temperature(scored, truth)
+            logits = (scored / temperature).astype(np.float32)
             numbers = metrics.classification(logits, truth, dataset.info.class_names)
             found |= {name: numbers[name] for name in _JUDGED}
         for line in warned:

@@ -62,7 +62,7 @@ def save(saved: Saved, folder: Path) -> int:
     to = folder / FOLDER
     (to / "classifier.json").unlink(missing_ok=True)  # until the rest is of one piece
     recipe = saved.recipe
-    vocabularies = {
+    vocabularies: dict[str, Any] = {
         f"{part}/{name}": array
         for part, arrays in (recipe.vocabularies.items() if recipe else ())
         for name, array in arrays.items()

@@ -83,14 +83,14 @@ def learn(
 
 def _described(images: Images, detector: str, corners: int) -> list[np.ndarray]:
     """Descriptors of each image's corners, float32 [corners, 256] of 0 and 1."""
-    orb = cv2.ORB_create(nfeatures=corners, fastThreshold=5, edgeThreshold=16)
+    orb = cv2.ORB.create(nfeatures=corners, fastThreshold=5, edgeThreshold=16)
     found = []
     for image in grey_of(images):
         image = _enlarged(image)
         points = orb.detect(image) if detector == "orb" else _harris(image, corners)
         _, codes = orb.compute(image, points)
-        codes = np.zeros((0, _BITS // 8), np.uint8) if codes is None else codes
-        found.append(np.unpackbits(codes, axis=1).astype(np.float32))
+        codes = np.zeros((0, _BITS // 8)) if codes is None else codes  # none without corners
+        found.append(np.unpackbits(codes.astype(np.uint8), axis=1).astype(np.float32))
     return found
 
 

@@ -146,7 +146,7 @@ def test_features_of_a_run(tiny, tmp_path):
     tiny.head.name, tiny.head.options = "trained", ConfigDict()
     tiny.init.weights = str(tmp_path / "net")
     tiny.features, tiny.classifier = FeaturesConfig(name="network"), ClassifierConfig(name="knn")
-    planned, outcome, _ = run(tiny, tmp_path / "knn")
+    planned, _, _ = run(tiny, tmp_path / "knn")
     (tmp_path / "net").rename(tmp_path / "elsewhere")
     opened = open_run(tmp_path / "knn")
     rows = opened.subject.over(
