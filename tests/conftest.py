@@ -78,6 +78,28 @@ def tiny() -> Experiment:
     )
 
 
+@pytest.fixture
+def tiny_config(tmp_path) -> Path:
+    """The file of a configuration as users write them: four steps on 8x8 digits."""
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY_CONFIG)
+    return path
+
+
+TINY_CONFIG = """
+from imgrec.config import *
+
+def get_config(arg=""):
+    return Experiment(
+        data=DataConfig(dataset="digits", batch_size=32, validation="96"),
+        model=ModelConfig(name="resnet8"),
+        train=TrainConfig(duration="4st"),
+        mesh=MeshConfig(data=1),
+        log=LogConfig(every="2st", tensorboard=False),
+    )
+"""
+
+
 @pytest.fixture(scope="session")
 def jpeg() -> Callable[..., bytes]:
     """jpeg(seed, width=, height=): a file of smooth noise, told apart by its seed."""

@@ -16,31 +16,17 @@ from imgrec.errors import UserError
 from imgrec.training import loop
 
 ROOT = Path(__file__).parents[1]
-TINY = """
-from imgrec.config import *
-
-def get_config(arg=""):
-    return Experiment(
-        data=DataConfig(dataset="digits", batch_size=32, validation="96"),
-        model=ModelConfig(name="resnet8"),
-        train=TrainConfig(duration="4st"),
-        mesh=MeshConfig(data=1),
-        log=LogConfig(every="2st", tensorboard=False),
-    )
-"""
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, tiny_config):
     """Calls the verb as its command line would; the run folder is tmp_path / "run"."""
     # The verb sets XLA_FLAGS, which is read once a process: here it is not to leak.
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
-    config = tmp_path / "tiny.py"
-    config.write_text(TINY)
 
     def call(*flags: str) -> int:
         return main.main(
-            ["main", f"--config={config}", f"--workdir={tmp_path / 'run'}", *flags],
+            ["main", f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}", *flags],
         )
 
     return call
@@ -87,7 +73,7 @@ def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
 
 
 def test_a_dry_run_plans_for_devices_that_are_not_here(run, tmp_path):
-    command = [sys.executable, "-m", "imgrec.main", f"--config={tmp_path / 'tiny.py'}"]
+    command = [sys.executable, "-m", "imgrec.main", f"--config={tiny_config}"]
     command += ["--dry_run", "--simulate=2", "--memory_limit=2.5MB", "--config.mesh.data=2"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "devices: 2 cpu (data 2 x fsdp 1 x tensor 1)" in said
@@ -242,9 +228,8 @@ cli.run(main.main)
 """
 
 
-def test_without_tensorflow_tfds_and_torch_training_works(tmp_path):
-    (tmp_path / "tiny.py").write_text(TINY)
-    command = [sys.executable, "-c", BLOCKED, f"--config={tmp_path / 'tiny.py'}"]
+def test_without_tensorflow_tfds_and_torch_training_works(tmp_path, tiny_config):
+    command = [sys.executable, "-c", BLOCKED, f"--config={tiny_config}"]
     command += [f"--workdir={tmp_path / 'run'}", "--config.log.tensorboard=True"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -108,13 +108,17 @@ class BatchNorm(nn.BatchNorm):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*rows channels"], use_running_average: bool | None = None
+        self,
+        x: Float[Array, "*rows channels"],
+        use_running_average: bool | None = None,
+        *,
+        mask: Array | None = None,
     ) -> Float[Array, "*rows channels"]:
         """The normalised maps."""
         moving = nn.merge_param("moving", self.use_running_average, use_running_average)
-        plain = self.use_scale and self.use_bias and self.axis_name is None
+        plain = self.use_scale and self.use_bias and self.axis_name is None and mask is None
         if moving or not plain or self.dtype != x.dtype or not native.fits(x.dtype):
-            return super().__call__(x, use_running_average)
+            return super().__call__(x, use_running_average, mask=mask)
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)

@@ -20,6 +20,7 @@ from flax import linen as nn
 
 from imgrec.errors import UserError
 from imgrec.models.registry import ImageShape
+from imgrec.native import convolution as native
 
 Remat = Literal["none", "blocks", "dots"]
 """Recompute nothing; all that is inside of blocks; or that without the products with weights."""
@@ -100,8 +101,11 @@ def _products_with_weights(primitive: Any, *_: Any, **params: Any) -> bool:
 
     Attention's products have the batch as batch axes, are large, and cost little.
     """
-    if primitive.name in ("conv_general_dilated", "ffi_call"):  # the latter: `imgrec.native`'s
+    if primitive.name == "conv_general_dilated":
         return True
+    if primitive.name == "ffi_call":
+        target: str = params["target_name"]
+        return target.startswith(native.TARGET)
     if primitive.name != "dot_general":
         return False
     _, (batch, _) = params["dimension_numbers"]

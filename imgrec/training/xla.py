@@ -155,7 +155,11 @@ def native_convolutions(experiment: Experiment) -> tuple[bool, str]:
                 f"(Debian: apt install g++), name one by the variable CXX, or set {field}=auto."
             ) from None
         return False, f"CPU convolutions: XLA's, which are slower, since {error}"
-    return True, f"CPU convolutions: our own, compiled for this processor ({field}=xla: without)"
+    halved = experiment.train.compute_dtype == "bfloat16" and build.multiplies_bfloat16()
+    unit = " and its matrix unit" if halved else ""
+    return True, (
+        f"CPU convolutions: our own, compiled for this processor{unit} ({field}=xla: without)"
+    )
 
 
 def _one_cpu_device() -> bool:

@@ -10,31 +10,22 @@ from imgrec import main
 from imgrec.errors import UserError
 from imgrec.evaluation import predictions
 
-TINY = """
-from imgrec.config import *
-
-def get_config(arg=""):
-    return Experiment(
-        data=DataConfig(dataset="digits", batch_size=32, validation="96"),
-        model=ModelConfig(name="resnet8"),
-        train=TrainConfig(duration="4st"),
-        mesh=MeshConfig(data=1),
-        log=LogConfig(every="1st", tensorboard=False),
-    )
-"""
-
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, tiny_config):
     """run(name, *flags): trains in tmp_path / name; the losses and the test's logits."""
     # The verb sets XLA_FLAGS, which is read once a process: here it is not to leak.
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
-    config = tmp_path / "tiny.py"
-    config.write_text(TINY)
 
     def call(name, *flags):
         folder = tmp_path / name
-        assert main.main(["main", f"--config={config}", f"--workdir={folder}", *flags]) == 0
+        command = [
+            "main",
+            f"--config={tiny_config}",
+            f"--workdir={folder}",
+            "--config.log.every=1st",
+        ]
+        assert main.main([*command, *flags]) == 0
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         losses = [line["train/loss"] for line in lines if "train/loss" in line]
         return losses, predictions.load(folder / "evaluation" / "test" / "predictions.npz").logits
@@ -57,6 +48,13 @@ def test_a_run_learns_what_it_learns_by_xlas_convolutions(run, tmp_path):
         for name in ("native", "xla")
     ]
     assert kinds == ["native", "xla"]
+
+
+def test_bfloat16_learns_what_float32_does(run):
+    losses, logits = run("halved", NATIVE, "--config.train.compute_dtype=bfloat16")
+    expected, expected_logits = run("whole", NATIVE)
+    np.testing.assert_allclose(losses, expected, rtol=0.02)
+    assert not np.array_equal(logits, expected_logits)
 
 
 def test_a_resumed_run_is_the_uncut_one_to_the_bit(run):
