@@ -97,7 +97,7 @@ def _details(
 ) -> str:
     shape, names = info.get("image_shape"), info.get("class_names") or ()
     rows = [
-        ("architecture", _at(experiment, "model", "name")),
+        ("architecture", _architecture(experiment)),
         ("parameters", _count(cost.get("parameters"))),
         ("input", " x ".join(map(str, shape)) + " (height, width, channels)" if shape else None),
         ("output", f"one of {len(names):,} classes" if names else None),
@@ -246,6 +246,15 @@ def _settings(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, value in config.flatten(experiment).items()
         if value != defaults.get(name) and not name.startswith(_NO_SETTINGS)
     ]
+
+
+def _architecture(experiment: Mapping[str, Any]) -> Any:
+    """The network, or the classical classifier with its features."""
+    classifier, network = _at(experiment, "classifier", "name"), _at(experiment, "model", "name")
+    if not classifier:
+        return network
+    name = _at(experiment, "features", "name")
+    return f"{classifier} on features: {f'{network}, pre_logits' if name == 'network' else name}"
 
 
 def _at(experiment: Mapping[str, Any], section: str, field: str) -> Any:

@@ -1,18 +1,23 @@
 """Runs of classical methods: the same folder, evaluation and answers as any run, and resuming."""
 
+import _thread
 import io
 import json
 import os
 import pickle
+import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 from rich.console import Console
+from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from imgrec import data
+from imgrec import data, evaluate, main, predict
 from imgrec.classical import classifiers, features, fitting, packages, planning, saving
 from imgrec.classical.subject import open_run
 from imgrec.config import ClassifierConfig, DataConfig, Experiment, FeaturesConfig, LogConfig
@@ -20,6 +25,7 @@ from imgrec.errors import UserError
 from imgrec.evaluation import predictions
 from imgrec.training import input_spec, resident, run_folder
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 QUICK = {
     "random_forest": {"trees": 10},
     "gradient_boosting": {"iterations": 5},
@@ -256,3 +262,50 @@ def test_a_package_that_lacks_is_named(monkeypatch):
     monkeypatch.setattr(packages.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"scikit-image.*pip install 'imgrec\[classical\]'"):
         packages.require("skimage.feature")
+
+
+def test_an_interrupt_does_not_wait_for_the_end_of_a_fit():
+    never = threading.Event()
+
+    def fit():
+        _thread.interrupt_main()
+        never.wait()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fitting._interruptible(fit)
+    finally:
+        never.set()
+
+
+def test_what_a_fit_raises_comes_out():
+    with pytest.raises(ZeroDivisionError):
+        fitting._interruptible(lambda: 1 // 0)
+
+
+def test_through_the_front_door(tmp_path, capsys):
+    config = f"--config={CONFIGS / 'classical.py'}:features=pixels,classifier=linear_svm"
+    flags = [config, f"--workdir={tmp_path / 'run'}", "--config.log.tensorboard=false"]
+    assert main.main(["main", *flags, "--dry_run"]) == 0
+    assert "Nothing was fitted." in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    assert main.main(["main", *flags]) == 0
+    accuracy = json.loads((tmp_path / "run/evaluation/test/metrics.json").read_text())["accuracy"]
+    assert f"test accuracy {accuracy:.4f}" in capsys.readouterr().out
+    assert evaluate.main(["evaluate", f"--workdir={tmp_path / 'run'}"]) == 0
+    report = json.loads((tmp_path / "run/evaluation/test/metrics.json").read_text())
+    assert report["accuracy"] == accuracy
+    assert list(report["missing"]) == ["explanations"]
+    assert "no gradient and no layers" in report["missing"]["explanations"]
+    assert "linear_svm on features: pixels" in (tmp_path / "run/model_card.md").read_text()
+    image = load_digits().images[0] * 255 / 16
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "zero.png")
+    flags = [f"--workdir={tmp_path / 'run'}", "--format=json", str(tmp_path / "zero.png")]
+    assert predict.main(["predict", *flags]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["prediction"] == "0"
+
+
+def test_steps_have_no_place_in_it(tmp_path):
+    config = f"--config={CONFIGS / 'classical.py'}"
+    with pytest.raises(UserError, match="--profile is about training steps"):
+        main.main(["main", config, "--profile=1:2", f"--workdir={tmp_path / 'run'}"])
