@@ -297,7 +297,7 @@ def test_through_the_front_door(tmp_path, capsys):
     assert report["accuracy"] == accuracy
     assert list(report["missing"]) == ["explanations"]
     assert "no gradient and no layers" in report["missing"]["explanations"]
-    assert "linear_svm on features: pixels" in (tmp_path / "run/model_card.md").read_text()
+    assert "svm on features: pixels" in (tmp_path / "run/model_card.md").read_text()
     image = load_digits().images[0] * 255 / 16
     Image.fromarray(image.astype(np.uint8)).save(tmp_path / "zero.png")
     flags = [f"--workdir={tmp_path / 'run'}", "--format=json", str(tmp_path / "zero.png")]
