@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -109,13 +110,15 @@ class BatchNorm(nn.BatchNorm):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*rows channels"],
+        x: Float[Array | np.ndarray, "*rows channels"],
         use_running_average: bool | None = None,
         *,
         mask: Array | None = None,
     ) -> Float[Array, "*rows channels"]:
         """The normalised maps."""
-        moving = nn.merge_param("moving", self.use_running_average, use_running_average)
+        moving = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
         plain = self.use_scale and self.use_bias and self.axis_name is None and mask is None
         if moving or not plain or self.dtype != x.dtype or not native.fits(x.dtype):
             return super().__call__(x, use_running_average, mask=mask)
