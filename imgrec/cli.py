@@ -16,7 +16,7 @@ from typing import TypeVar
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from imgrec import fields
+from imgrec import extensions, fields
 from imgrec.config import Experiment
 from imgrec.errors import UserError, nearest
 
@@ -85,7 +85,7 @@ def parse(
     experiment = flag_values.config
     if not experiment.name:
         experiment.name = name
-    return experiment, flag_values
+    return extensions.load(experiment), flag_values
 
 
 def read_flags(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:

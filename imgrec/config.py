@@ -263,6 +263,7 @@ class Experiment:
     name: str = ""  # "" is the config file's name
     seed: int = 0
     task: str = "classification"
+    imports: tuple[str, ...] = ()  # modules of your own, which register data, models and tasks
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

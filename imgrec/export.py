@@ -17,7 +17,8 @@ from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from imgrec import cli, models
+from imgrec import cli, extensions, models
+from imgrec import config as configs
 from imgrec.config import ModelConfig
 from imgrec.errors import UserError
 from imgrec.models import ImageShape
@@ -55,6 +56,7 @@ def _model(folder: Path, path: Path, image_size: int) -> tuple[nn.Module, ImageS
     """
     try:
         saved = json.loads((folder / "config.json").read_text())["experiment"]
+        extensions.load(configs.from_dict(saved))
         model = ModelConfig(saved["model"]["name"], ConfigDict(saved["model"]["options"]))
         size, channels = saved["data"]["image_size"], saved["data"]["channels"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgrec import claims, config, data
+from imgrec import claims, config, data, extensions
 from imgrec.config import DataConfig, Experiment
 from imgrec.errors import UserError
 from imgrec.files import write_text
@@ -177,7 +177,7 @@ def _is_recipe(recorded: Mapping[str, Any]) -> bool:
 
 def _recorded_experiment(name: str, recorded: Mapping[str, Any]) -> Experiment:
     try:
-        return config.from_dict(recorded["config"])
+        return extensions.load(config.from_dict(recorded["config"]))
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"The configuration of {name} is of an older imgrec ({error}). Check out the code that "

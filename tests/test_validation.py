@@ -147,7 +147,6 @@ def test_takes_what_its_comments_promise(name, value):
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
-        ("task", "clasification", "classification"),
         ("augment.pad_mode", "reflection", "reflect"),
         ("train.compute_dtype", "bf16", "bfloat16"),
         ("train.remat", "block", "blocks"),

@@ -49,6 +49,7 @@ __all__ = [
     "ArraySource",
     "Dataset",
     "Info",
+    "Official",
     "Shifted",
     "Source",
     "Split",
@@ -56,12 +57,13 @@ __all__ = [
     "load_official",
     "load_shifted",
     "names",
+    "register",
     "root_folder",
     "view_of",
 ]
 
 # name -> function of the configuration and the folder that holds official files.
-_NAMED: Mapping[str, Callable[[DataConfig, Path], Official]] = {
+_NAMED: dict[str, Callable[[DataConfig, Path], Official]] = {
     "cifar10": lambda config, root: cifar.load(cifar.CIFAR10, root),
     "cifar100": lambda config, root: cifar.load(cifar.CIFAR100, root),
     "digits": lambda config, root: digits.load(),
@@ -70,7 +72,7 @@ _NAMED: Mapping[str, Callable[[DataConfig, Path], Official]] = {
     "mnist": lambda config, root: idx.load(idx.MNIST, root),
     "scenes": lambda config, root: scenes.load(config),
 }
-_WITH_OPTIONS = ("scenes",)  # names and prefixes that read `config.options`
+_WITH_OPTIONS = {"scenes"}  # names and prefixes that read `config.options`
 # "prefix:ARGUMENT" -> function of the argument, the configuration and the folder.
 _PREFIXED: Mapping[str, tuple[str, Callable[[str, DataConfig, Path], Official]]] = {
     "folder": ("PATH", lambda path, config, root: folder.load(path, config)),
@@ -82,6 +84,20 @@ _PREFIXED: Mapping[str, tuple[str, Callable[[str, DataConfig, Path], Official]]]
     ),
     "tfds": ("NAME", lambda name, config, root: tfds.load(name, root, config.channels)),
 }
+
+
+def register(name: str, load: Callable[[DataConfig, Path], Official]) -> None:
+    """Adds a data set of one's own, for `config.data.dataset`.
+
+    Args:
+      name: that is not taken.
+      load: of the configuration and the folder for official files; it raises a UserError where
+        files are missing or damaged.
+    """
+    if name in _NAMED or name in _PREFIXED:
+        raise ValueError(f"The data set {name!r} is registered twice.")
+    _NAMED[name] = load
+    _WITH_OPTIONS.add(name)  # whether it reads them is its own business
 
 
 def load(config: DataConfig) -> Dataset:
@@ -236,7 +252,7 @@ def _check_options(config: DataConfig) -> None:
     if config.options and {name.partition(":")[0] for name in named} <= known - {*_WITH_OPTIONS}:
         raise UserError(
             f"config.data.options.{min(config.options)}: the data set {config.dataset!r} takes no "
-            f"options; only {', '.join(map(repr, _WITH_OPTIONS))} does."
+            f"options; only {', '.join(map(repr, sorted(_WITH_OPTIONS)))} does."
         )
 
 

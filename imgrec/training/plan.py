@@ -22,7 +22,7 @@ from imgrec.data import Dataset, pipeline
 from imgrec.errors import UserError
 from imgrec.models import attention, rematerialisation
 from imgrec.native import convolution as native
-from imgrec.tasks import Task
+from imgrec.tasks import Task, registry
 from imgrec.tasks.classification import Classification
 from imgrec.training import (
     freezing,
@@ -249,7 +249,7 @@ def plan(experiment: Experiment, dataset: Dataset | None = None) -> Plan:
     info = dataset.info
     models.check(c.model, info.num_classes, info.image_shape)
     mean, std = c.augment.mean or info.mean, c.augment.std or info.std
-    task = Classification(
+    task = registry.find(c.task)(
         module=models.create(c.model, info.num_classes, dtype=c.train.compute_dtype),
         augment=augment.build(c.augment, info.image_shape, mean, std, info.num_classes),
         image_shape=info.image_shape,
@@ -345,6 +345,7 @@ def _shardings(c: Experiment, state: TrainState, mesh: Mesh, task: Classificatio
 
 def _check_names(c: Experiment) -> None:
     """Refuses unknown names before data is read, which may take a while."""
+    registry.find(c.task)
     models.describe(c.model.name)
     optimizers.check(c.optimizer)
     schedules.check(c.schedule)

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from imgrec import config as configs
-from imgrec import data, models
+from imgrec import data, extensions, models
 from imgrec.config import DataConfig, Experiment, InitConfig, MeshConfig, ModelConfig
 from imgrec.data import Dataset, synsets
 from imgrec.errors import UserError, unknown
@@ -58,7 +58,7 @@ def read_experiment(folder: Path) -> Experiment:
     try:
         saved = json.loads(path.read_text())
         checkpoints.check_format(saved.get("format"), folder)
-        return resolving.resolve(configs.from_dict(saved["experiment"]))
+        return resolving.resolve(extensions.load(configs.from_dict(saved["experiment"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}). Restore it from a copy; if a newer imgrec wrote "

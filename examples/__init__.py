@@ -1,0 +1,1 @@
+"""Working examples of what can be added from outside; docs/extending.md walks through them."""
