@@ -2,9 +2,9 @@
 
 A study is a base experiment, named changes of it and seeds; each change is trained once a seed,
 through an engine that exists: one run after the other here, as an array job of SLURM, or as tasks
-of Ray. The same command goes on where it was left. The table, charts and a page are written into
-the study's folder whenever a run ends. Exit codes: 0 all are done, 1 some failed (the others ran
-all the same), 2 bad input, 75 stopped (run the same command to go on).
+of Ray. The same command goes on where it was left. The table is written into the study's folder
+whenever a run ends, charts and a page at the end. Exit codes: 0 all are done, 1 some failed (the
+others ran all the same), 2 bad input, 75 stopped (run the same command to go on).
 """
 
 import dataclasses
@@ -128,7 +128,7 @@ def _run(
     def write() -> dict[str, Any]:
         seals.seal(planned.folder, planned.runs)
         found = summary.summarise(planned.study, planned.name, planned.runs, outcomes)
-        _write(found, planned)
+        _write_texts(found, planned)
         return found
 
     def ended(outcome: Outcome) -> None:
@@ -156,6 +156,7 @@ def _run(
     except KeyboardInterrupt:
         stopped = True
     found = write()
+    _write_page(found, planned)
     _show(found, planned, console)
     if stopped or any(outcome.status == "stopped" for outcome in outcomes.values()):
         console.print(f"Stopped. The same command goes on:\n  {planned.command}", markup=False)
@@ -196,17 +197,22 @@ def get_config() -> config.Experiment:
 '''
 
 
-def _write(found: Mapping[str, Any], planned: Planned) -> None:
-    """All there is to say of a study, into its folder."""
+def _write_texts(found: Mapping[str, Any], planned: Planned) -> None:
+    """All there is to say of a study, whenever one of its runs ends."""
     folder = planned.folder
     record = {"command": planned.command, **found}
     write_text(folder / "study.json", json.dumps(record, indent=2) + "\n")
     write_text(folder / "study.md", study_text.render_markdown(found, planned.command))
     write_text(folder / "study.csv", study_text.rows_csv(found))
     write_text(folder / "runs.csv", study_text.runs_csv(found))
-    write_text(folder / "study.html", study_page.render(found, planned.command))
-    for picture in study_page.pictures(found):
-        write_bytes(folder / picture.name, picture.content)
+
+
+def _write_page(found: Mapping[str, Any], planned: Planned) -> None:
+    """The page, and its charts as files of their own."""
+    page, pictures = study_page.render(found, planned.command)
+    write_text(planned.folder / "study.html", page)
+    for picture in pictures:
+        write_bytes(planned.folder / picture.name, picture.content)
 
 
 def _claim(found: Mapping[str, Any], planned: Planned, results: Path) -> list[Path]:

@@ -162,6 +162,6 @@ def _said(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[int | float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None

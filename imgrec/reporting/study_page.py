@@ -3,40 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgrec.reporting import charts, frame, pareto, study_text
+from imgrec.reporting import charts, frame, pareto, parts, study_text
 from imgrec.reporting.pareto import Option
 from imgrec.reporting.parts import Details, Item, Part, Picture, Table, Text
 from imgrec.reporting.study_text import good_is_high, is_share, metric_name
 from imgrec.reporting.units import duration, p_value, quantity
 
 
-def render(summary: Mapping[str, Any], command: str) -> str:
-    """The page.
+def render(summary: Mapping[str, Any], command: str) -> tuple[str, list[Picture]]:
+    """The page, and the charts in it.
 
     Args:
       summary: of the study.
       command: that makes it again.
     """
     made = [_table(summary, command), _effects(summary), _costs(summary), _runs(summary)]
+    shown = [part for part in made if part is not None]
     n = f" Tested on {summary['n']:,} images." if summary["n"] else ""
-    return frame.render(
+    page = frame.render(
         title=f"Study {summary['study']}",
         about=f"{summary['question']}{n}",
-        shown=[part for part in made if part is not None],
+        shown=shown,
         missing=study_text.missing(summary),
         missing_about="Runs that did not come to their end; the table is of the others.",
     )
-
-
-def pictures(summary: Mapping[str, Any]) -> list[Picture]:
-    """The charts of the page, which also go into files of their own."""
-    found = [
-        item
-        for part in (_effects(summary), _costs(summary))
-        if part is not None
-        for item in part.items
-    ]
-    return [item for item in found if isinstance(item, Picture)]
+    return page, [picture for part in shown for picture in parts.pictures(part.items)]
 
 
 def _table(summary: Mapping[str, Any], command: str) -> Part:
