@@ -170,9 +170,23 @@ _LITE = {
 }
 
 
-def _b_fields(size: str) -> dict[str, Any]:
-    width, depth, _, _ = _B[size]
-    return {"activation": "swish", "norm_momentum": 0.99, **scaled(width, depth)}
+def _b_fields(size: str | None, width: str | None, depth: str | None) -> dict[str, Any]:
+    factors = _B[size][:2] if size else _factors(width or "", depth or "")
+    return {"activation": "swish", "norm_momentum": 0.99, **scaled(*factors)}
+
+
+def _factors(width: str, depth: str) -> tuple[float, float]:
+    """Of a name such as efficientnet_w1.2_d1.4, which the authors gave no letter."""
+    if not float(width) or not float(depth):
+        raise UserError(
+            f"efficientnet_w{width}_d{depth}: factors on channels and repeats are above 0; "
+            "efficientnet_w1_d1 is B0."
+        )
+    return float(width), float(depth)
+
+
+def _b_defaults(size: str | None, **_: str | None) -> dict[str, Any]:
+    return {"dropout": _B[size or "0"][3]}
 
 
 def _lite_fields(size: str) -> dict[str, Any]:
@@ -197,10 +211,12 @@ register(
         name="efficientnet",
         summary="network of inverted residuals, scaled in depth, width and resolution together",
         paper="Tan and Le 2019, https://arxiv.org/abs/1905.11946",
-        pattern="efficientnet_b(?P<size>[0-7])",
+        # B0 to B7, or any factors: efficientnet_w2_d1 is twice as wide as B0 (table 7's).
+        pattern=r"efficientnet_(b(?P<size>[0-7])"
+        r"|w(?P<width>\d+(\.\d+)?)_d(?P<depth>\d+(\.\d+)?))",
         module=EfficientNet,
         fields=_b_fields,
-        defaults=lambda size: {"dropout": _B[size][3]},
+        defaults=_b_defaults,
         # The paper prints 5.3M to 66M; these are the exact counts of the released models.
         variants={
             "efficientnet_b0": "5,288,548",

@@ -29,8 +29,10 @@ from imgrec.models.stochastic_depth import linear_decay
 from imgrec.models.transformer import KERNELS, EncoderBlock, Gelu, patches, scan
 
 # Width, depth and heads. B, L and H are table 1 of the paper; Ti and S come from Touvron et
-# al. 2020, table 1. The MLP is 4 wide each time.
+# al. 2020, table 1. XS is nobody's: made to learn something within minutes on a CPU. The MLP is 4
+# wide each time.
 _SIZES = {
+    "xs": {"width": 96, "depth": 6, "num_heads": 3},
     "ti": {"width": 192, "depth": 12, "num_heads": 3},
     "s": {"width": 384, "depth": 12, "num_heads": 6},
     "b": {"width": 768, "depth": 12, "num_heads": 12},
@@ -283,7 +285,7 @@ register(
         name="vit",
         summary="vision transformer",
         paper="Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929",
-        pattern=r"vit_(?P<size>ti|s|b|l|h)(?P<patch_size>\d\d+)",
+        pattern=r"vit_(?P<size>xs|ti|s|b|l|h)(?P<patch_size>\d\d+)",
         module=VisionTransformer,
         fields=_fields,
         # The paper prints 86M, 307M and 632M; these are the exact counts of the released models.
@@ -306,7 +308,7 @@ register(
         name="vit_small_images",
         summary="vision transformer with patches for small images",
         paper="Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929",
-        pattern=r"vit_(?P<size>ti|s|b|l|h)(?P<patch_size>\d)",
+        pattern=r"vit_(?P<size>xs|ti|s|b|l|h)(?P<patch_size>\d)",
         module=VisionTransformer,
         fields=_fields,
         variants={"vit_ti4": "", "vit_ti8": "", "vit_s4": "", "vit_s8": ""},

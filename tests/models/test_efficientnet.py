@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from imgrec import models
 from imgrec.config import ModelConfig
+from imgrec.errors import UserError
 from imgrec.models.efficientnet import Stage, scaled
 
 
@@ -52,6 +53,17 @@ def test_variants_have_their_own_image_size_and_dropout():
     assert dropout == [0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5]
     assert _create("efficientnet_b7").dropout == 0.5
     assert _create("efficientnet_b7", dropout=0.1).dropout == 0.1
+
+
+def test_a_name_may_give_any_factors():
+    b3, same = _create("efficientnet_b3", dropout=0.2), _create("efficientnet_w1.2_d1.4")
+    assert same == b3
+    assert _create("efficientnet_w1_d1") == _create("efficientnet_b0")
+    deeper = _create("efficientnet_w1_d4")
+    assert [stage.repeats for stage in deeper.stages] == [4, 8, 8, 12, 12, 16, 4]
+    assert [stage.features for stage in deeper.stages] == [16, 24, 40, 80, 112, 192, 320]
+    with pytest.raises(UserError, match=r"efficientnet_w1_d0: factors .* above 0"):
+        _create("efficientnet_w1_d0")
 
 
 def test_lite_has_no_squeeze_excitation_and_either_can_be_switched():

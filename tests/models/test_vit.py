@@ -249,3 +249,10 @@ def test_positions_on_their_own_grid_stay():
 def test_positions_of_another_grid_are_refused():
     with pytest.raises(UserError, match="13 positions cannot be those of a grid of 4x4"):
         resample_positions(_images(1, 13, 4), (4, 4), (2, 2))
+
+
+def test_the_size_for_a_cpu_is_small():
+    module = models.create(ModelConfig("vit_xs7"), 10)
+    assert (module.width, module.depth, module.num_heads, module.patch_size) == (96, 6, 3, 7)
+    # A block has 4 + 8 matrices of width squared; 16 patches of 7x7 on Fashion-MNIST.
+    assert 650_000 < models.cost_of(module, (28, 28, 1)).parameters < 700_000
