@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from imgrec.config import OptimizerConfig
 from imgrec.errors import UserError, unknown
@@ -38,6 +39,9 @@ def create(
     unfreeze_every: int = 0,
 ) -> optax.GradientTransformation:
     """The optimizer of an experiment.
+
+    `update` also takes the global norm of the gradient as `gradient_norm`, for the clipping, from
+    whoever has computed it.
 
     Args:
       config: name, options and rules.
@@ -99,7 +103,7 @@ def create(
         stages += [optax.scale_by_trust_ratio()]
     if any(np.any(multiplier != 1) for multiplier in multipliers):
         stages += [_multiply(tree(multipliers))]
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    clip = [_clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if any(starts.values()):
         stages = [_thawing(optax.chain(*stages), starts)]
     optimizer = optax.chain(*clip, *stages, optax.scale_by_learning_rate(schedule))
@@ -241,6 +245,31 @@ def _thawing(
     distinct = {start for start in starts.values() if start is not None}
     groups = {f"from_step_{n}": freezing.asleep_until(inner, n) for n in sorted(distinct)}
     return optax.partition(groups, labels)
+
+
+def _clip_by_global_norm(limit: float) -> optax.GradientTransformationExtraArgs:
+    """Clips as optax's own does (Pascanu et al. 2012), to a norm that may be known already.
+
+    Over devices the squares of each array that is cut are one more number to sum, and XLA does
+    not see that two norms of one gradient are the same.
+    """
+
+    def update(
+        updates: Params,
+        state: optax.OptState,
+        params: Params | None = None,
+        *,
+        gradient_norm: Float[Array, ""] | None = None,
+        **_: Any,
+    ) -> tuple[Params, optax.OptState]:
+        del params
+        norm = optax.tree.norm(updates) if gradient_norm is None else gradient_norm
+        clipped = jax.tree.map(
+            lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit), updates
+        )
+        return clipped, state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def _add_weighted_decay(rate: float, multipliers: Params) -> optax.GradientTransformation:

@@ -37,7 +37,8 @@ def create(
 
     Args:
       task: what a batch means.
-      optimizer: whose state the train state holds.
+      optimizer: whose state the train state holds; it may take the global norm of the gradient,
+        which is one of the metrics, as `gradient_norm`.
       schedule: the learning rate, reported with the metrics.
       seed: of the experiment; the keys of a step are folded from it and the step.
       accumulate: parts the batch is cut into; their gradients and metrics are averaged, so
@@ -51,6 +52,7 @@ def create(
         (`gathering`); by default they are taken as they lie.
     """
     starts = starts or {}
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = randomness.at_step(seed, state.step)
@@ -63,16 +65,16 @@ def create(
         grads, model_state, metrics = _gradients(loss, state.params, model_state, batch, keys)
         if norm_devices is not None:
             model_state = per_device_norm.averaged(model_state)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        norm = optax.tree.norm(grads)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, gradient_norm=norm
+        )
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
             now = {"params": params, "model_state": model_state}
             average = _moving_average(average, now, ema, state.step)
-        metrics |= {
-            "gradient_norm": optax.tree.norm(grads),
-            "learning_rate": schedule(state.step),
-        }
+        metrics |= {"gradient_norm": norm, "learning_rate": schedule(state.step)}
         state = TrainState(state.step + 1, params, model_state, opt_state, average)
         return state, metrics
 

@@ -329,6 +329,23 @@ def test_the_norm_of_the_gradient_is_clipped_exactly():
     jax.tree.map(lambda u, g: np.testing.assert_array_equal(u, -g), within, grad)
 
 
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+@pytest.mark.parametrize("settings", [{}, {"freeze": ("stem/.*",)}, {"unfreeze_every": 1}])
+def test_clipping_takes_a_norm_that_is_known_and_is_optax_own(limit, settings):
+    params, grad = tree(0), tree(1)
+    plain = {"options": {"momentum": 0.0}, "rate": lambda step: 1.0, "layers": LAYERS}
+    optimizer = create("sgd", params, clip_norm=limit, **plain, **settings)
+    first = optimizer.init(params)
+    if not settings:
+        theirs, _ = optax.clip_by_global_norm(limit).update(grad, optax.EmptyState())
+        ours, _ = optimizer.update(grad, first, params)
+        jax.tree.map(lambda u, g: np.testing.assert_array_equal(u, -g), ours, theirs)
+    expected = create("sgd", params, **plain, **settings)
+    expected, _ = expected.update(grad, expected.init(params), params)
+    known, _ = optimizer.update(grad, first, params, gradient_norm=jnp.float32(4 * limit))
+    jax.tree.map(lambda u, e: np.testing.assert_allclose(u, e / 4, rtol=1e-6), known, expected)
+
+
 def test_clipping_comes_before_decay():
     params, grad = tree(0), tree(1)
     plain = {"options": {"momentum": 0.0}, "rate": lambda step: 1.0}
