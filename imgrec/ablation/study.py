@@ -74,6 +74,7 @@ class Study:
       base_name: of the row of the base.
       seeds: each change is trained once with each.
       metric: of the test split, as `metrics.json` names it: "accuracy", "macro.f1", ...
+      axis: a field with a number in it, such as "data.per_class", over which rows make curves.
       published: None where no figures are known that could stand beside ours; say so in `notes`.
       rate: for the plan, before any run of the study has been timed.
       notes: sentences that belong below the table.
@@ -86,6 +87,7 @@ class Study:
     base_name: str = "base"
     seeds: Sequence[int] = (0, 1, 2)
     metric: str = "accuracy"
+    axis: str = ""
     published: Published | None = None
     rate: Rate | None = None
     notes: Sequence[str] = ()
@@ -157,6 +159,8 @@ def check(study: Study) -> None:
         )
     if study.metric not in metric_names():
         raise unknown("metric that no run reports:", study.metric, metric_names())
+    if study.axis:
+        _check_fields("axis", {study.axis: 0})
     for where, values in [("settings", study.settings)] + [
         (f"change {change.name!r}", change.fields) for change in study.changes
     ]:

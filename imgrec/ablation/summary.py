@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imgrec import config
 from imgrec.ablation.measured import Measured, measured
 from imgrec.ablation.study import Change, Study, StudyRun, run_name
 from imgrec.evaluation import over_seeds
@@ -23,18 +24,22 @@ def summarise(
       outcomes: of those that were launched, by name.
 
     Returns:
-      study, question, metric, seeds, n (test images), rows, runs, published (None or source,
+      study, question, metric, axis, seeds, n (test images), rows, runs, published (None or source,
       metric, values, note), notes.
 
       Each of `rows` has name, fields, against ("" of the base), seeds and values (of its finished
       runs), mean, std (None where there are too few), difference (`over_seeds.paired` over the
       seeds that both rows have, with seeds and p_t_holm; None for the base and where there is no
-      such seed), parameters, flops and seconds (means over runs), missing ({seed, status, error}
-      of runs that are not finished) and published (as printed, or None).
+      such seed), x (the value of the axis), parameters, flops and seconds (means over runs),
+      missing ({seed, status, error} of runs that are not finished) and published (as printed, or
+      None).
     """
     found = {run.name: measured(run, study.metric) for run in runs}
     rows = [_row(study, row, found, outcomes) for row in study.rows]
     by_name = {row["name"]: row for row in rows}
+    for run in runs if study.axis else ():
+        flat = config.flatten(config.to_dict(run.experiment))
+        by_name[run.change]["x"] = flat.get(study.axis)
     for row in rows[1:]:
         row["difference"] = _difference(row, by_name[row["against"]])
     _correct([row["difference"] for row in rows if row["difference"]])
@@ -43,6 +48,7 @@ def summarise(
         "study": name,
         "question": study.question,
         "metric": study.metric,
+        "axis": study.axis,
         "seeds": list(study.seeds),
         "n": next((each.n for each in found.values() if each), None),
         "rows": rows,
@@ -79,6 +85,7 @@ def _row(
         "mean": statistics.fmean(values) if values else None,
         "std": statistics.stdev(values) if len(values) > 1 else None,
         "difference": None,
+        "x": None,
         "parameters": _mean([each.parameters for each in ended.values()]),
         "flops": _mean([each.flops for each in ended.values()]),
         "seconds": _mean([each.seconds for each in ended.values()]),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgrec.reporting import charts, frame, pareto, parts, study_text
+from imgrec.reporting.charts import Line
 from imgrec.reporting.pareto import Option
 from imgrec.reporting.parts import Details, Item, Part, Picture, Table, Text
 from imgrec.reporting.study_text import good_is_high, is_share, metric_name
@@ -17,7 +18,8 @@ def render(summary: Mapping[str, Any], command: str) -> tuple[str, list[Picture]
       summary: of the study.
       command: that makes it again.
     """
-    made = [_table(summary, command), _effects(summary), _costs(summary), _runs(summary)]
+    made = [_table(summary, command), _effects(summary), _curves(summary), _costs(summary)]
+    made.append(_runs(summary))
     shown = [part for part in made if part is not None]
     n = f" Tested on {summary['n']:,} images." if summary["n"] else ""
     page = frame.render(
@@ -76,6 +78,45 @@ def _effects(summary: Mapping[str, Any]) -> Part | None:
                 wide=True,
             )
         ],
+    )
+
+
+def _curves(summary: Mapping[str, Any]) -> Part | None:
+    """The metric over a field: a curve for each way in which rows differ besides."""
+    axis, scale = summary["axis"], 100 if is_share(summary["metric"]) else 1
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for row in summary["rows"]:
+        if row["x"] is not None and row["mean"] is not None:
+            others = [f"{name}={value!r}" for name, value in row["fields"].items() if name != axis]
+            curves.setdefault(", ".join(others) or summary["rows"][0]["name"], []).append(row)
+    if not any(len(rows) > 1 for rows in curves.values()):
+        return None
+    lines = []
+    for name, rows in curves.items():
+        rows = sorted(rows, key=lambda row: float(row["x"]))
+        means, spreads = ([row[key] or 0.0 for row in rows] for key in ("mean", "std"))
+        pairs = list(zip(means, spreads, strict=True))
+        lines.append(
+            Line(
+                name if len(curves) > 1 else "",
+                [row["x"] for row in rows],
+                [scale * mean for mean in means],
+                [scale * (mean - spread) for mean, spread in pairs],
+                [scale * (mean + spread) for mean, spread in pairs],
+            )
+        )
+    xs = [x for line in lines for x in line.x]
+    picture = charts.lines(
+        lines,
+        x_label=axis,
+        y_label=metric_name(summary["metric"]) + (" (%)" if scale == 100 else ""),
+        markers=True,
+        log_x=min(xs) > 0 and max(xs) / min(xs) > 10,
+        size=(6.2, 4.0),
+    )
+    caption = "Means over seeds; the band is one standard deviation to either side."
+    return Part(
+        "curve", "Curve", f"Over {axis}.", [Picture("curve.svg", picture, caption, wide=True)]
     )
 
 

@@ -63,6 +63,7 @@ def test_every_row_is_run_once_a_seed_under_names_that_stay():
         ({"changes": (Change("a", {"train.ema": 2.0}),)}, "The change 'a': config.train.ema=2"),
         ({"changes": (Change("a", {"train.ema": "x"}),)}, "'a': .*expected float"),
         ({"changes": (Change("a", {"train.ema": 0.0}),)}, "'base' and 'a' are the same experiment"),
+        ({"axis": "data.perclass"}, r"axis of the study: Unknown field config\.data\.perclass"),
         ({"metric": "acuracy"}, "that no run reports: 'acuracy'. Did you mean 'accuracy'"),
         ({"published": Published("p", "m", {"emma": "1"})}, "Did you mean 'ema'"),
     ],

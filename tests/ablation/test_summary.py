@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgrec.ablation import Change, Published, Study, StudyRun, summary
+from imgrec.ablation import Change, Published, Study, StudyRun, resolve, summary
 from imgrec.config import Experiment
 from imgrec.evaluation.comparison import holm
 from imgrec.launching import Outcome
@@ -119,3 +119,21 @@ def test_a_page_of_a_study_that_has_not_begun(tmp_path):
     found = summary.summarise(study, "mine", [run, other], {})
     page, pictures = study_page.render(found, "again")
     assert "not run" in page and pictures == []
+
+
+def test_rows_make_a_curve_over_the_axis(tmp_path):
+    changes = (
+        Change("many", {"data.per_class": 100}),
+        Change("few_mixed", {"data.per_class": 10, "augment.mixup": 0.2}),
+        Change("many_mixed", {"data.per_class": 100, "augment.mixup": 0.2}),
+    )
+    settings = {"data.per_class": 10}
+    study = Study("?", "b.py", changes, settings, "few", (0,), axis="data.per_class")
+    runs = resolve(study, Experiment(), name="mine", folder=tmp_path)
+    for i, run in enumerate(runs):
+        write(run.folder, 0.5 + i / 10)
+    found = summary.summarise(study, "mine", runs, {})
+    assert [row["x"] for row in found["rows"]] == [10, 100, 10, 100]
+    page, pictures = study_page.render(found, "again")
+    assert "curve.svg" in [picture.name for picture in pictures]
+    assert "Over data.per_class." in page
