@@ -72,7 +72,7 @@ def test_the_dry_run_trains_nothing(run, tmp_path, capsys):
     assert (tmp_path / "run.dry_run.png").stat().st_size > 1000
 
 
-def test_a_dry_run_plans_for_devices_that_are_not_here(run, tmp_path):
+def test_a_dry_run_plans_for_devices_that_are_not_here(tmp_path, tiny_config):
     command = [sys.executable, "-m", "imgrec.main", f"--config={tiny_config}"]
     command += ["--dry_run", "--simulate=2", "--memory_limit=2.5MB", "--config.mesh.data=2"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
