@@ -26,6 +26,7 @@ CONVOLUTIONS = tuple(
 )
 BATCH_NORMS = ("batch_norm_forward", "batch_norm_gradient")
 BFLOAT16 = "_bfloat16"  # ends the names of the kernels of that type
+REVISION = 2  # counts the changes of what the kernels compute, to the last bit
 SECONDS = 600.0  # it takes twenty, and minutes on a machine that has much else to do
 
 

@@ -24,6 +24,7 @@ from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
 from imgrec.files import writable_bytes, write_text
+from imgrec.native import build
 from imgrec.training import checkpoints, resolving, xla
 
 PACKAGES = ("imgrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -113,8 +114,12 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
 
 def _arithmetic(experiment: Experiment) -> dict[str, str]:
     """What decides the last bits beside the configuration."""
-    native, _ = xla.native_convolutions(experiment)
-    return {"xla_flags": xla_flags(), "cpu_convolutions": "native" if native else "xla"}
+    kernels = "xla"
+    if xla.native_convolutions(experiment)[0]:
+        kernels = f"native {build.REVISION}"
+        if experiment.train.compute_dtype == "bfloat16" and build.multiplies_bfloat16():
+            kernels += ", matrix unit"
+    return {"xla_flags": xla_flags(), "cpu_convolutions": kernels}
 
 
 def _check_identity(folder: Path, experiment: Experiment, allow_change: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from imgrec import main
 from imgrec.errors import UserError
 from imgrec.evaluation import predictions
+from imgrec.native import build
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_run_learns_what_it_learns_by_xlas_convolutions(run, tmp_path):
         json.loads((tmp_path / name / "config.json").read_text())["cpu_convolutions"]
         for name in ("native", "xla")
     ]
-    assert kinds == ["native", "xla"]
+    assert kinds == [f"native {build.REVISION}", "xla"]
 
 
 def test_bfloat16_learns_what_float32_does(run):

@@ -10,6 +10,7 @@ from imgrec import config
 from imgrec.config import Experiment
 from imgrec.data import record as records
 from imgrec.errors import UserError
+from imgrec.native import build
 from imgrec.training import checkpoints, run_folder, xla
 
 
@@ -292,7 +293,15 @@ def test_a_damaged_record_is_refused(folder, name):
 def test_convolutions_of_another_kind_are_named(folder, monkeypatch):
     open_folder(folder)
     monkeypatch.setattr(xla, "native_convolutions", lambda experiment: (True, ""))
-    assert_refused(folder, ["  cpu_convolutions: 'xla' -> 'native'\n"])
+    assert_refused(folder, [f"  cpu_convolutions: 'xla' -> 'native {build.REVISION}'\n"])
+
+
+def test_kernels_that_compute_otherwise_are_named(folder, monkeypatch):
+    monkeypatch.setattr(xla, "native_convolutions", lambda experiment: (True, ""))
+    open_folder(folder)
+    open_folder(folder)
+    monkeypatch.setattr(build, "REVISION", 99)
+    assert_refused(folder, ["-> 'native 99'\n"])
 
 
 def test_other_devices_may_compute_otherwise(folder, monkeypatch):
