@@ -11,25 +11,23 @@ workers or parallel calls. They take turns in one process. Writes `results/bench
 """
 
 import argparse
-import itertools
 import os
 import random
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import benchmark
-import jax
 import numpy as np
 import tensorflow as tf
 import torch
 from PIL import Image, ImageOps
 
 from imgrec import data
+from imgrec.benchmarking.passes import deliver, prepared
 from imgrec.config import AugmentConfig, DataConfig, Experiment, ModelConfig, TrainConfig
-from imgrec.training.plan import plan
 
 PEER_WORKERS = 2
 
@@ -58,8 +56,8 @@ def main() -> int:
 
     # The resident path has as little to do a batch that one call is timed over many.
     contestants = {
-        "resident": deliver(ours(experiment, "on"), 10 * batches, batch_size),
-        "grain": deliver(ours(experiment, "off"), 2 * batches, batch_size),
+        "resident": deliver(prepared(experiment, "on"), 10 * batches, batch_size),
+        "grain": deliver(prepared(experiment, "off"), 2 * batches, batch_size),
         "torch": deliver(torch_batches(images, labels, mean, std, batch_size), batches, batch_size),
         "tf.data": deliver(tf_batches(images, labels, mean, std, batch_size), batches, batch_size),
     }
@@ -91,32 +89,6 @@ def main() -> int:
     }
     benchmark.write(result, arguments.out, "python scripts/bench_input.py --data_root=FOLDER")
     return 0
-
-
-def deliver(stream: Iterator[object], batches: int, batch_size: int) -> Callable[[], int]:
-    """A contestant: takes so many batches, and waits until the last one is there."""
-
-    def run() -> int:
-        for batch in itertools.islice(stream, batches):
-            last = batch
-        jax.block_until_ready(last)
-        return batches * batch_size
-
-    return run
-
-
-def ours(experiment: Experiment, resident: str) -> Iterator[jax.Array]:
-    """Prepared batches as the train step would see them, by one of our two paths."""
-    experiment.data.resident = resident
-    planned = plan(experiment)
-    prepare = jax.jit(lambda fed, key: planned.task.prepare(planned.take(fed), key)["image"])
-    feed, key = planned.feed(), jax.random.key(0)
-    ahead = None
-    for fed in feed:
-        batch = prepare(fed, key)
-        jax.block_until_ready(ahead)  # one batch ahead, as the training loop
-        ahead = batch
-        yield batch
 
 
 class PillowImages(torch.utils.data.Dataset):

@@ -80,11 +80,12 @@ def compare(name: str, batch: int, rounds: int) -> dict[str, object]:
             contestants["imgrec_whole_batch"] = ours(name, images, chunk=batch)
         times = take_turns(contestants, rounds, calls=20 if batch == 1 else 2)
     eager = [min(pair) for pair in zip(times["torch"], times["torch_channels_last"], strict=True)]
+    over = functools.partial(benchmark.ratio, {**times, "eager": eager}, peer="imgrec")
     found = {
         "milliseconds": {key: 1e3 * statistics.median(value) for key, value in times.items()},
-        "over_torch_eager": ratio(eager, times["imgrec"]),
-        "over_torch_eager_default_layout": ratio(times["torch"], times["imgrec"]),
-        "over_onnx_runtime": ratio(times["onnxruntime"], times["imgrec"]),
+        "over_torch_eager": over("eager"),
+        "over_torch_eager_default_layout": over("torch"),
+        "over_onnx_runtime": over("onnxruntime"),
     }
     spoken = ", ".join(f"{key} {value:.1f} ms" for key, value in found["milliseconds"].items())
     print(
@@ -152,11 +153,6 @@ def take_turns(contestants: Contestants, rounds: int, calls: int) -> dict[str, l
                 # The first call finds the caches full of the contestant before.
                 times[name].append(statistics.median(seconds[1:]))
     return times
-
-
-def ratio(theirs: list[float], ours: list[float]) -> float:
-    """The median over rounds of their time over ours in the same round."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A device that has no memory left: what the run needed, and what would fit."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +45,23 @@ def explain(error: JaxRuntimeError, plan: Plan, folder: Path) -> Iterator[str]:
         f"What was saved before in {folder} is whole; with one of these and --allow_config_change, "
         "since the folder has the old setting, the same command goes on from there."
     )
+
+
+@contextlib.contextmanager
+def noted(plan: Plan) -> Iterator[None]:
+    """Notes on the error of a device without memory with which command to find what would fit.
+
+    Of several processes, the one that fails ends all at once with its error: the others stand in
+    the middle of a step, and nobody is to wait while what would fit is compiled.
+    """
+    try:
+        yield
+    except JaxRuntimeError as error:
+        if is_exhausted(error):
+            limit = memory.of_device(plan) // 10**6
+            error.add_note(
+                "A device has no memory left. What would fit is compiled by the same command in "
+                f"one process with --dry_run --simulate={plan.mesh.devices.size} "
+                f"--memory_limit={limit}MB."
+            )
+        raise

@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from imgrec import config, models
-from imgrec.training import distributed, profiling, run_folder, writers
+from imgrec.training import distributed, exhaustion, profiling, run_folder, writers
 from imgrec.training.checkpoints import Checkpoints
 from imgrec.training.clock import Clock
 from imgrec.training.evaluator import Evaluator
@@ -57,6 +57,7 @@ def train(
     c, clock, total = plan.experiment, clock or Clock(), plan.total_steps
     # An exception is told to the other processes before anything is closed.
     with contextlib.ExitStack() as stack, distributed.failing_together():
+        stack.enter_context(exhaustion.noted(plan))
         stop = stack.enter_context(distributed.stop_request())
         checkpoints = Checkpoints(folder, keep=c.checkpoint.keep)
         stack.enter_context(checkpoints)

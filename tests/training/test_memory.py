@@ -1,6 +1,7 @@
 """What the dry run says of memory is what the compiler finds, and what it advises fits."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -177,10 +178,14 @@ def test_what_is_no_size_is_refused(text):
 
 
 def test_a_device_without_memory_says_what_fits(tiny, tmp_path, monkeypatch):
-    with pytest.raises(JaxRuntimeError) as raised:  # no machine has as much
-        jax.jit(lambda: jnp.zeros(2**46, jnp.uint8))()
-    assert exhaustion.is_exhausted(raised.value)
     planned = plan(tiny)
+    with pytest.raises(JaxRuntimeError) as raised, exhaustion.noted(planned):
+        jax.jit(lambda: jnp.zeros(2**46, jnp.uint8))()  # no machine has as much
+    assert exhaustion.is_exhausted(raised.value)
+    note = raised.value.__notes__[-1]  # what other processes of the run would print
+    size = re.search(r"--dry_run --simulate=1 --memory_limit=(\S+)\.$", note)[1]
+    limit = memory.of_device(planned)
+    assert limit - 10**6 < memory.parse_size(size, "--memory_limit") <= limit
     need = memory.of_step(planned)
     monkeypatch.setattr(memory, "of_device", lambda planned: need.total * 4 // 5)
     said = "\n".join(exhaustion.explain(raised.value, planned, tmp_path))
